@@ -1,24 +1,22 @@
-"""Every bound that a run, an action or a call can meet, by name. Sizes are in bytes, times in ms."""
+"""Every bound by name, for the floors that see only the API types; see flo.primitives.limits."""
 
-from __future__ import annotations
-
-PAYLOAD_SOFT_BYTES = 64 * 1024  # above it a payload goes to a blob (design.md §6 point 10)
-PAYLOAD_HARD_BYTES = 16 * 1024 * 1024  # above it the action fails with too_large
-PARAMS_RECORDED_BYTES = 1024  # longer parameters are kept in the history as their SHA-256
-BUNDLE_BYTES = 16 * 1024 * 1024
-BUNDLE_FILES = 1_000
-STARLARK_STEPS = 300_000_000  # loop rounds and calls of one evaluation
-CALL_DEPTH = 1_000
-NESTED_FLOWS = 200  # flows called directly inside one another
-VALUE_DEPTH = 64  # nesting of a value that crosses
-CRASHES_BEFORE_PAUSE = 3
-SPECULATION_BYTES = 8 * 1024 * 1024
-OUTPUT_LINES = 100_000  # prints, logs and progress of one run
-OPEN_ACTIONS = 100_000  # of one run: children, timers, requests that have not ended
-INBOX_MESSAGES = 100_000  # messages or signals of one run that nobody has taken
-COMMAND_EVENTS = 4_096  # events' work of one command (design.md §5.1)
-CANCEL_GRACE_MS = 10_000
-STOP_GRACE_MS = 5_000
-HTTP_REDIRECTS = 5
-HTTP_TIMEOUT_MS = 30_000
-GUESTS = 256  # processes attached to one owner
+from flo.primitives.limits import BUNDLE_BYTES as BUNDLE_BYTES
+from flo.primitives.limits import BUNDLE_FILES as BUNDLE_FILES
+from flo.primitives.limits import CALL_DEPTH as CALL_DEPTH
+from flo.primitives.limits import CANCEL_GRACE_MS as CANCEL_GRACE_MS
+from flo.primitives.limits import COMMAND_EVENTS as COMMAND_EVENTS
+from flo.primitives.limits import CRASHES_BEFORE_PAUSE as CRASHES_BEFORE_PAUSE
+from flo.primitives.limits import GUESTS as GUESTS
+from flo.primitives.limits import HTTP_REDIRECTS as HTTP_REDIRECTS
+from flo.primitives.limits import HTTP_TIMEOUT_MS as HTTP_TIMEOUT_MS
+from flo.primitives.limits import INBOX_MESSAGES as INBOX_MESSAGES
+from flo.primitives.limits import NESTED_FLOWS as NESTED_FLOWS
+from flo.primitives.limits import OPEN_ACTIONS as OPEN_ACTIONS
+from flo.primitives.limits import OUTPUT_LINES as OUTPUT_LINES
+from flo.primitives.limits import PARAMS_RECORDED_BYTES as PARAMS_RECORDED_BYTES
+from flo.primitives.limits import PAYLOAD_HARD_BYTES as PAYLOAD_HARD_BYTES
+from flo.primitives.limits import PAYLOAD_SOFT_BYTES as PAYLOAD_SOFT_BYTES
+from flo.primitives.limits import SPECULATION_BYTES as SPECULATION_BYTES
+from flo.primitives.limits import STARLARK_STEPS as STARLARK_STEPS
+from flo.primitives.limits import STOP_GRACE_MS as STOP_GRACE_MS
+from flo.primitives.limits import VALUE_DEPTH as VALUE_DEPTH

@@ -10,7 +10,8 @@ from hashlib import sha256
 
 import msgspec
 
-PARAMS_RECORDED_BYTES = 1024
+from flo.primitives.limits import PARAMS_RECORDED_BYTES
+
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -25,7 +25,7 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Refused(Exception):
     """A command that its machine refuses: an error reply; nothing has changed.
 
-    `kind` is an error kind of flo.api.outcome, `details` JSON-like data such as {"current_version": 7}.
+    `kind` is an error kind of flo.primitives.outcome, `details` JSON-like data such as {"current_version": 7}.
     """
 
     def __init__(self, kind: str, message: str, details: Any = None) -> None:
