@@ -148,8 +148,8 @@ class RunCore(Protocol):
 
     def load_bundle(self, digest: bytes) -> bytes: ...
 
-    def load_text(self, reference: bytes) -> str:
-        """The outcome behind a Record whose outcome is a reference (bytes)."""
+    def load_text(self, reference: str) -> str:
+        """The outcome behind a Record whose outcome is a reference: a text that begins with `@`."""
         ...
 
 

@@ -12,7 +12,6 @@ import msgspec
 
 from flo.primitives.limits import PARAMS_RECORDED_BYTES
 
-
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -22,7 +21,7 @@ class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     n: int
     kind: str
     params: str  # as recorded_params gives them
-    outcome: str | bytes  # an outcome text, or the reference of a blob that holds it
+    outcome: str  # an outcome text, or the reference (flo.primitives.payload) of a blob that holds it
     index: int  # index in the log of the event that asked for it
     at: int  # epoch ms of that event
     where: str  # FILE:LINE of the call, or ""
