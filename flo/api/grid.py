@@ -111,10 +111,6 @@ class Grid(Protocol):
 
     def show(self, id: str) -> RunView: ...
 
-    def list(self) -> list[RunView]:
-        """Root and detached runs, oldest first, without their output."""
-        ...
-
     def history(self, id: str) -> list[HistoryEntry]: ...
 
     def logs(self, id: str) -> list[LogLine]: ...
@@ -135,4 +131,9 @@ class Grid(Protocol):
 
     def close(self) -> None:
         """A planned stop: jobs not begun are returned, those begun get STOP_GRACE_MS."""
+        ...
+
+    # last, for below it `list` means this method in annotations
+    def list(self) -> list[RunView]:
+        """Root and detached runs, oldest first, without their output."""
         ...
