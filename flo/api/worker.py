@@ -87,7 +87,7 @@ class RunInfo:
 class Lease:
     """The right to evaluate one strand. Made and owned by the core; workers read it, and may set `slot`."""
 
-    __slots__ = ("run", "task", "phase", "bundle", "flow", "args", "info", "history", "alive", "reason", "slot")
+    __slots__ = ("run", "task", "phase", "bundle", "flow", "args", "info", "history", "alive", "reason", "waiting", "slot")
 
     def __init__(
         self, *, run: str, task: str, phase: str, bundle: bytes, flow: str, args: str, info: RunInfo,
@@ -103,6 +103,7 @@ class Lease:
         self.history = history  # by task prefix: the strand's task and its open inline tasks
         self.alive = True
         self.reason = ""  # why it was revoked: "cancelled", "timeout", "fenced", "stopping"
+        self.waiting = False  # the core's own: whether the strand waits for an open action
         self.slot: Any = None  # the worker's own
 
 

@@ -1,1 +1,1 @@
-
+"""The grid: nodes, their partitions, and the ways into them."""

@@ -174,14 +174,16 @@ class Note:
     revoke (a strand must stop), output, final, started, view (what waits has changed).
     """
 
-    __slots__ = ("what", "run", "task", "n", "record", "text")
+    __slots__ = ("what", "run", "task", "n", "record", "text", "line")
 
     def __init__(
-        self, what: str, run: Run, task: Task | None = None, n: int = 0, record: Record | None = None, text: str = ""
-    ) -> None:
+        self, what: str, run: Run, task: Task | None = None, n: int = 0, record: Record | None = None, text: str = "",
+        line: tuple[int, str, str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.what = what
         self.run = run
         self.task = task
         self.n = n
         self.record = record
         self.text = text
+        self.line = line  # of an output: at, task, channel, text

@@ -1,0 +1,148 @@
+"""A partition: the one writer of a log, and the machines on it. Synchronous, behind a lock, without I/O of its own.
+
+Every command goes the same way: timers that are due first, then *decide* (pure), then *apply* its events
+and the follow-ups they set off, then hand all of them to the log as one atomic piece of a frame. What
+happened is told to `on_notes` while the lock is held; `last_index` is what an answer has to wait for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from flo.api.errors import Unavailable
+from flo.grid.time import PartitionTime
+from flo.log.commit import GroupCommit
+from flo.log.contract import Frame, LoggedEvent
+from flo.log.errors import LogDamaged
+from flo.primitives.machine import Event
+from flo.primitives.machines import Machines, UnknownEvent, encode
+from flo.primitives.run_state import Note
+
+T = TypeVar("T")
+
+TIMERS_PER_COMMAND = 256  # timers that one command may have to run first; the rest are due again at once
+NEVER = 1 << 62
+
+
+class Partition:
+    def __init__(
+        self,
+        machines: Machines,
+        commit: GroupCommit,
+        time: PartitionTime,
+        on_notes: Callable[[list[Note]], None],
+    ) -> None:
+        self.machines = machines
+        self.lock = threading.RLock()
+        self.commit_group = commit
+        self.broken: str | None = None
+        self.next_due = NEVER  # at or before the next timer; read without the lock by who waits for it
+        self._time = time
+        self._on_notes = on_notes
+        self._index = commit.next_index
+        self._now = 0
+
+    @property
+    def next_index(self) -> int:
+        return self._index
+
+    @property
+    def last_index(self) -> int:
+        """What an answer computed now has to wait for."""
+        return self._index - 1
+
+    def now(self) -> int:
+        """The time of the next frame; call with the lock held."""
+        now = self._time.now()
+        if now < self._now:
+            now = self._now
+        self._now = now
+        return now
+
+    def begin(self) -> int:
+        """Starts a command: refuses when broken, runs what is due, and returns the time. Holds the lock before."""
+        if self.broken is not None:
+            raise Unavailable(f"outcome unknown: {self.broken}")
+        now = self.now()
+        if now >= self.next_due:
+            self._run_timers(now)
+        return now
+
+    def commit(self, events: list[Event], now: int) -> None:
+        """Applies the events of one command and what they set off, and hands them to the log. Total: what raises
+        here is a fault of ours, after which memory cannot be trusted."""
+        logged = [LoggedEvent(e.KIND, e.VERSION, encode(e)) for e in events]
+        machines = self.machines
+        index = self._index
+        try:
+            for event in events:
+                machines.apply(event, index, now)
+                index += 1
+            follow_ups = machines.runs.follow_ups
+            while follow_ups:
+                more = machines.follow_up(now)
+                logged += [LoggedEvent(e.KIND, e.VERSION, encode(e)) for e in more]
+                for event in more:
+                    machines.apply(event, index, now)
+                    index += 1
+        except BaseException as fault:
+            self.broken = f"event {index} could not be applied: {type(fault).__name__}: {fault}"
+            raise
+        self._index = index
+        if logged:
+            self.commit_group.add(logged, now)
+        due = machines.peek_due()
+        self.next_due = NEVER if due is None else due
+        if machines.runs.notes:
+            self._on_notes(machines.take_notes())
+
+    def run(self, decide: Callable[[int, int], list[Event]]) -> int:
+        """One command: `decide(now, index)` gives its events or raises Refused. Returns the index to wait for."""
+        with self.lock:
+            now = self.begin()
+            self.commit(decide(now, self._index), now)
+            return self._index - 1
+
+    def tick(self) -> None:
+        """Runs what is due now; whoever keeps the time calls it at `next_due`."""
+        with self.lock:
+            if self.broken is None:
+                now = self.now()
+                if now >= self.next_due:
+                    self._run_timers(now)
+
+    def _run_timers(self, now: int) -> None:
+        for _ in range(TIMERS_PER_COMMAND):
+            events = self.machines.due(now, self._index)
+            if events is None:
+                break
+            self.commit(events, now)
+        due = self.machines.peek_due()
+        self.next_due = NEVER if due is None else due
+
+
+def replay(machines: Machines, frames: Iterable[Frame], from_index: int) -> int:
+    """Applies the events from this index on; returns the last one's index. Raises LogDamaged for what is unknown."""
+    last = from_index - 1
+    runs = machines.runs
+    for frame in frames:
+        index = frame.first_index
+        now = frame.time_ms
+        for kind, version, payload in frame.events:
+            if index >= from_index:
+                try:
+                    event = machines.decode(kind, version, payload)
+                except UnknownEvent as unknown:
+                    raise LogDamaged(
+                        f"{unknown} at index {index} is not known to this program",
+                        hint="it was written by a newer release: use that or a newer one",
+                    ) from None
+                machines.apply(event, index, now)
+                last = index
+            index += 1
+        runs.notes.clear()
+        runs.follow_ups.clear()
+        runs.sweeps.clear()
+    return last

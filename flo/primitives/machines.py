@@ -1,0 +1,117 @@
+"""The machines of one partition as one: they share its log, its frames and its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from flo.primitives.kv import KV
+from flo.primitives.locks import LockGranted, LockMachine
+from flo.primitives.machine import Event, Machine
+from flo.primitives.outcome import error
+from flo.primitives.run import RunMachine
+from flo.primitives.run_actions import Actions
+from flo.primitives.run_decide import advance, parent_answer, resolve, stop, sweep, timer
+from flo.primitives.run_state import Note, Run, Task
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class UnknownEvent(Exception):
+    """The log holds an event of a kind or version that this program does not know."""
+
+
+class Machines:
+    def __init__(self, runtime: str = "") -> None:
+        self.runs = RunMachine()
+        self.kv = KV()
+        self.locks = LockMachine()
+        self.actions = Actions(self.runs, self.kv, runtime)
+        self._all: tuple[Machine, ...] = (self.runs, self.kv, self.locks)
+        self._decoders: dict[tuple[int, int], msgspec.msgpack.Decoder[Event]] = {}
+        self._apply: dict[int, Callable[[Event, int, int], None]] = {}
+        for machine in self._all:
+            for (kind, version), type_ in machine.events.items():
+                self._decoders[kind, version] = msgspec.msgpack.Decoder(type_)
+                self._apply[kind] = machine.apply
+        self._apply[LockGranted.KIND] = self._lock_granted
+
+    def apply(self, event: Event, index: int, now: int) -> None:
+        self._apply[event.KIND](event, index, now)
+
+    def decode(self, kind: int, version: int, payload: bytes) -> Event:
+        """The event in a log's entry. Raises UnknownEvent."""
+        decoder = self._decoders.get((kind, version))
+        if decoder is None:
+            raise UnknownEvent(f"event of kind {kind}, version {version}")
+        return decoder.decode(payload)
+
+    def _lock_granted(self, event: Event, index: int, now: int) -> None:
+        self.locks.apply(event, index, now)
+        assert isinstance(event, LockGranted)
+        run = self.runs.runs.get(event.run)
+        task = run.task(event.task) if run is not None and run.status == "running" else None
+        if run is not None and task is not None:
+            self.runs.follow_ups.append(("advance", run, task, 0))
+
+    def follow_up(self, now: int) -> list[Event]:
+        """Decides the next command that an applied event has set off; it belongs into the same frame."""
+        what, run, task, n = self.runs.follow_ups.popleft()
+        if what == "parent":
+            return parent_answer(self.runs, run)
+        if run.status != "running" or task is None or task.phase == "ended":
+            return []
+        if what == "advance":
+            return advance(self.runs, self.locks, now, task)
+        if what == "resolve":
+            return resolve(task, n)
+        assert what == "cancel"
+        reason = f": {run.cancel}" if run.cancel else ""
+        return stop(task, error("cancelled", f"run {run.id} was cancelled{reason}"), "cancel")
+
+    def peek_due(self) -> int | None:
+        """At or before the next timer of any machine."""
+        one, other = self.runs.peek_due(), self.kv.next_due()
+        if one is None or other is None:
+            return other if one is None else one
+        return min(one, other)
+
+    def due(self, now: int, index: int) -> list[Event] | None:
+        """Decides one timer that is due, of any machine; None when none is."""
+        if self.runs.sweeps:
+            return sweep(self.runs)
+        popped = self.runs.pop_due(now)
+        if popped is not None:
+            task, n = popped
+            events = timer(self.runs, now, task, n)
+            if not events and n >= 0:
+                self.runs.notes.append(Note("job", task.run, task, n))
+            return events
+        kv_due = self.kv.next_due()
+        if kv_due is not None and kv_due <= now:
+            return self.kv.due(now, index)
+        return None
+
+    def take_notes(self) -> list[Note]:
+        notes = self.runs.notes
+        self.runs.notes = []
+        return notes
+
+    def dump(self) -> dict[str, bytes]:
+        """A snapshot's sections by machine name."""
+        return {machine.name: machine.dump() for machine in self._all}
+
+    def load(self, sections: dict[str, bytes]) -> None:
+        """Replaces all states by a snapshot's. Raises ValueError naming a section that is missing or unknown."""
+        known = {machine.name for machine in self._all}
+        if set(sections) != known:
+            raise ValueError(f"a snapshot with the sections {sorted(sections)}, this program knows {sorted(known)}")
+        for machine in self._all:
+            machine.load(sections[machine.name])
+
+    def live_runs(self) -> list[Run]:
+        return [run for run in self.runs.runs.values() if run.status == "running"]
+
+    def strands(self, run: Run) -> list[Task]:
+        return [task for task in run.all_tasks() if not task.inline]

@@ -1,0 +1,342 @@
+"""Decisions on the actions that the core performs itself: clock, children, waits, signals, messages, KV.
+
+An action that is refused is recorded too, with its error as outcome, so that a replay sees the same. What
+no handler here knows is an external action: it stays open until a connector answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from flo.primitives.flows import FlowParams
+from flo.primitives.history import recorded_params
+from flo.primitives.kv import KV
+from flo.primitives.limits import INBOX_MESSAGES, OPEN_ACTIONS
+from flo.primitives.machine import Event, Refused
+from flo.primitives.outcome import error
+from flo.primitives.payload import is_reference
+from flo.primitives.run import RunMachine, signal_params, wait_params
+from flo.primitives.run_decide import NAMESPACE, start, stop
+from flo.primitives.run_events import Answered, Asked, Did, Sent, TaskStarted, Took
+from flo.primitives.run_state import Task
+
+Decided = tuple[list[Event], str | None]  # the events, and the outcome when the action is done at once
+
+TIME_MAX_MS = 1 << 53  # the latest due time that stays exact in JSON
+
+
+class Ask(NamedTuple):
+    """One action that a flow asks for."""
+
+    now: int
+    index: int  # that the first event will have
+    task: Task
+    n: int
+    kind: str
+    params: str  # whole
+    stored: str  # as it stands in an event that keeps it: the same, or a reference
+    where: str
+    handle: bool
+    session: str  # who claims an external action at once, "" = nobody
+    entropy: Callable[[int], bytes]
+
+
+class _Ms(msgspec.Struct):
+    ms: int
+
+
+class _Send(msgspec.Struct):
+    to: str
+    message: msgspec.Raw
+
+
+class _Receive(msgspec.Struct):
+    timeout: int | None = None
+
+
+class _Cancel(msgspec.Struct):
+    handle: str
+
+
+class _Key(msgspec.Struct):
+    key: str
+
+
+class _Incr(msgspec.Struct):
+    key: str
+    by: int = 1
+
+
+class _Put(msgspec.Struct):
+    key: str
+    value: str
+    ttl: int | None = None
+    nx: bool = False
+    xx: bool = False
+    cas: int | None = None
+    keep_ttl: bool = False
+
+
+class _Delete(msgspec.Struct):
+    key: str
+    if_match: int | None = None
+
+
+class _Scan(msgspec.Struct):
+    prefix: str = ""
+    limit: int = 100
+    cursor: str | None = None
+
+
+_ms = msgspec.json.Decoder(_Ms).decode
+_send = msgspec.json.Decoder(_Send).decode
+_receive = msgspec.json.Decoder(_Receive).decode
+_cancel = msgspec.json.Decoder(_Cancel).decode
+_key = msgspec.json.Decoder(_Key).decode
+_incr = msgspec.json.Decoder(_Incr).decode
+_put = msgspec.json.Decoder(_Put).decode
+_delete = msgspec.json.Decoder(_Delete).decode
+_scan = msgspec.json.Decoder(_Scan).decode
+_flow = msgspec.json.Decoder(FlowParams).decode
+_json = msgspec.json.Encoder().encode
+
+
+class Actions:
+    """Decides actions of flows on the machines of one partition."""
+
+    def __init__(self, runs: RunMachine, kv: KV, runtime: str) -> None:
+        self._runs = runs
+        self._kv = kv
+        self._runtime = runtime
+        self._handlers: dict[str, Callable[[Ask], Decided]] = {
+            "kv.incr": self._kv_incr,
+            "kv.get": self._kv_get,
+            "kv.put": self._kv_put,
+            "kv.delete": self._kv_delete,
+            "kv.scan": self._kv_scan,
+            "clock.now": self._now,
+            "clock.sleep": self._sleep,
+            "clock.timer": self._sleep,
+            "uuid": self._uuid,
+            "random": self._random,
+            "flow": self._flow,
+            "wait": self._wait,
+            "signal": self._signal,
+            "receive": self._receive,
+            "send": self._send,
+            "cancel": self._cancel,
+            "resources.open": self._asked,
+        }
+
+    def is_internal(self, kind: str) -> bool:
+        return kind in self._handlers
+
+    def decide(self, a: Ask) -> Decided:
+        """The events of an action; never raises Refused, a refusal is an outcome."""
+        handler = self._handlers.get(a.kind, self._asked)
+        try:
+            return handler(a)
+        except Refused as refused:
+            return _did(a, error(refused.kind, refused.message, details=refused.details, where=a.where or None))
+        except msgspec.ValidationError as wrong:
+            return _did(a, error("bad_argument", f"{a.kind}: {wrong}", where=a.where or None))
+
+    # -- kv
+
+    def _kv_incr(self, a: Ask) -> Decided:
+        p = _incr(a.params)
+        event = self._kv.decide_incr(a.now, a.index, NAMESPACE, p.key.encode(), p.by)
+        return _effect(a, event, f"+{event.value}")
+
+    def _kv_get(self, a: Ask) -> Decided:
+        entry = self._kv.get(a.now, NAMESPACE, _key(a.params).key.encode())
+        return _did(a, "+null" if entry is None else "+" + _json(_text(entry.value)).decode())
+
+    def _kv_put(self, a: Ask) -> Decided:
+        p = _put(a.params)
+        event = self._kv.decide_put(
+            a.now, a.index, NAMESPACE, p.key.encode(), p.value.encode(), ttl_ms=p.ttl or 0, nx=p.nx, xx=p.xx,
+            cas=p.cas, keep_ttl=p.keep_ttl,
+        )  # fmt: skip
+        return _effect(a, event, f"+{a.index}")
+
+    def _kv_delete(self, a: Ask) -> Decided:
+        p = _delete(a.params)
+        event = self._kv.decide_delete(a.now, a.index, NAMESPACE, p.key.encode(), if_match=p.if_match)
+        return _effect(a, event, f"+{a.index}")
+
+    def _kv_scan(self, a: Ask) -> Decided:
+        p = _scan(a.params)
+        page = self._kv.scan(a.now, NAMESPACE, p.prefix.encode(), p.limit, p.cursor)
+        entries = [{"key": _text(e.key), "value": _text(e.value), "version": e.version} for e in page.entries]
+        value = {"entries": entries, "cursor": page.cursor, "has_more": page.has_more}
+        return _did(a, "+" + _json(value).decode())
+
+    # -- time and chance
+
+    def _now(self, a: Ask) -> Decided:
+        return _did(a, f"+{a.now / 1000}")
+
+    def _sleep(self, a: Ask) -> Decided:
+        ms = _ms(a.params).ms
+        if ms < 0:
+            raise Refused("bad_argument", f"{a.kind}: a duration cannot be negative, got {ms} ms")
+        if a.now + ms > TIME_MAX_MS:
+            raise Refused("bad_argument", f"{a.kind}: the duration of {ms} ms is too long")
+        if ms == 0 and a.kind == "clock.sleep":
+            return _did(a, "+null")
+        return self._asked(a, due=a.now + ms)
+
+    def _uuid(self, a: Ask) -> Decided:
+        return _did(a, f'+"{UUID(bytes=a.entropy(16), version=4)}"')
+
+    def _random(self, a: Ask) -> Decided:
+        return _did(a, f"+{(int.from_bytes(a.entropy(8), 'big') >> 11) / (1 << 53)!r}")
+
+    # -- flows and waiting
+
+    def _flow(self, a: Ask) -> Decided:
+        head = a.stored.partition(" ")[2] if is_reference(a.stored) else a.params
+        p = _flow(head)
+        run = a.task.run
+        if run.open_count >= OPEN_ACTIONS:
+            raise Refused("quota_exceeded", f"the run has {OPEN_ACTIONS} open actions already")
+        if p.options.detached:
+            return self._detached(a, p)
+        deadline = a.now + p.options.timeout if p.options.timeout is not None else 0
+        recorded = recorded_params(a.params)
+        event = TaskStarted(
+            run.id, a.task.prefix, a.n, a.stored, "" if recorded == a.stored else recorded, a.where, not a.handle, False,
+            deadline,
+        )  # fmt: skip
+        return [event], None
+
+    def _detached(self, a: Ask, p: FlowParams) -> Decided:
+        run = a.task.run
+        args = a.stored.partition(" ")[0] if is_reference(a.stored) else bytes(p.args).decode()
+        address = f"{run.id}/{a.task.prefix}.{a.n}"
+        options = _json(msgspec.structs.replace(p.options, detached=False)).decode()
+        started = start(
+            self._runs, a.now, id=address, bundle=run.bundle, flow=p.flow, args=args, options=options, timeout_ms=0,
+            username=run.username, script=run.script, parent=address, runtime=self._runtime,
+        )  # fmt: skip
+        asked, _ = self._asked(a)
+        return [*started, *asked], None
+
+    def _wait(self, a: Ask) -> Decided:
+        p = wait_params(a.params)
+        prefix = a.task.prefix + "."
+        for sid in p.handles:
+            if not sid.startswith(prefix) or not sid[len(prefix) :].isdigit() or int(sid[len(prefix) :]) >= a.n:
+                raise Refused("bad_argument", f"wait: {sid} is no handle of this flow")
+        still = a.task.open or {}
+        done = [place for place, sid in enumerate(p.handles) if int(sid[len(prefix) :]) not in still]
+        wanted = len(p.handles) if p.count is None else min(max(p.count, 0), len(p.handles))
+        if len(done) >= wanted or p.timeout == 0:
+            value = {"done": done, "timeout": len(done) < wanted}
+            return _did(a, "+" + _json(value).decode())
+        return self._asked(a, due=_due(a, p.timeout))
+
+    def _signal(self, a: Ask) -> Decided:
+        p = signal_params(a.params)
+        for type_, payload in a.task.run.signals or ():
+            if type_ == p.type:
+                return _took(a, "+" + payload, type_)
+        if p.timeout == 0:
+            return _did(a, error("timeout", f"no signal {p.type} has come", where=a.where or None))
+        return self._asked(a, due=_due(a, p.timeout))
+
+    def _receive(self, a: Ask) -> Decided:
+        p = _receive(a.params)
+        if a.task.inbox:
+            return _took(a, "+" + a.task.inbox[0][1], "")
+        if p.timeout == 0:
+            return _did(a, error("timeout", "no message has come", where=a.where or None))
+        return self._asked(a, due=_due(a, p.timeout))
+
+    def _send(self, a: Ask) -> Decided:
+        p = _send(a.params)
+        to = self._address(a.task, p.to)
+        if to is None:
+            raise Refused("not_found", f"send: no unfinished run or flow {p.to}")
+        if to.inbox is not None and len(to.inbox) >= INBOX_MESSAGES:
+            raise Refused("quota_exceeded", f"send: {p.to} has {INBOX_MESSAGES} messages that it has not taken")
+        waiting = next((n for n, o in (to.open or {}).items() if o.kind == "receive"), 0)
+        sent = Sent(to.run.id, to.prefix, a.task.address(), bytes(p.message).decode(), waiting)
+        return _effect(a, sent, "+null")
+
+    def _address(self, sender: Task, to: str) -> Task | None:
+        """The live task with this address: a run's id, or RUN/SID; a bare sid is one of the sender's run."""
+        run = self._runs.runs.get(to)
+        if run is not None:
+            return run.root if run.status == "running" else None
+        run_id, _, sid = to.rpartition("/")
+        run = self._runs.runs.get(run_id) if run_id else sender.run
+        if run is None or run.status != "running":
+            return None
+        for task in run.all_tasks():
+            if task.base == sid or task.prefix == sid:
+                return task
+        return None
+
+    def _cancel(self, a: Ask) -> Decided:
+        p = _cancel(a.params)
+        prefix, _, number = p.handle.rpartition(".")
+        if prefix != a.task.prefix or not number.isdigit():
+            raise Refused("bad_argument", f"cancel: {p.handle} is no handle of this flow")
+        n = int(number)
+        opened = a.task.open.get(n) if a.task.open is not None else None
+        if opened is None:
+            return _did(a, "+null")
+        cancelled = error("cancelled", "cancelled by the flow that started it", where=a.where or None)
+        if opened.child is not None:
+            events = stop(opened.child, cancelled, "cancel")
+        else:
+            events = [Answered(a.task.run.id, prefix, n, cancelled)]
+        did, outcome = _did(a, "+null")
+        return [*events, *did], outcome
+
+    def _asked(self, a: Ask, due: int = 0) -> Decided:
+        run = a.task.run
+        if run.open_count >= OPEN_ACTIONS:
+            raise Refused("quota_exceeded", f"the run has {OPEN_ACTIONS} open actions already")
+        recorded = recorded_params(a.params)
+        event = Asked(
+            run.id, a.task.prefix, a.n, a.kind, a.stored, "" if recorded == a.stored else recorded, a.where,
+            not a.handle, due, a.session,
+        )  # fmt: skip
+        return [event], None
+
+
+def _did(a: Ask, outcome: str) -> Decided:
+    did = Did(a.task.run.id, a.task.prefix, a.n, a.kind, recorded_params(a.params), outcome, a.where)
+    return [did], outcome
+
+
+def _effect(a: Ask, effect: Event, outcome: str) -> Decided:
+    did = Did(a.task.run.id, a.task.prefix, a.n, a.kind, recorded_params(a.params), outcome, a.where)
+    return [effect, did], outcome
+
+
+def _took(a: Ask, outcome: str, type: str) -> Decided:
+    took = Took(a.task.run.id, a.task.prefix, a.n, a.kind, recorded_params(a.params), outcome, a.where, type)
+    return [took], outcome
+
+
+def _due(a: Ask, timeout: int | None) -> int:
+    if timeout is None:
+        return 0
+    if timeout < 0 or a.now + timeout > TIME_MAX_MS:
+        raise Refused("bad_argument", f"{a.kind}: a timeout of {timeout} ms is out of bounds")
+    return a.now + timeout
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Refused("bad_argument", "the stored bytes are not UTF-8 text, which is all that a flow can hold") from None
