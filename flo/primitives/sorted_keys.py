@@ -1,0 +1,73 @@
+"""A sorted set of byte strings: a list of sorted lists, so that an insertion moves a thousand pointers at most."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from typing import Final
+
+CHUNK: Final = 1_024  # keys in a chunk when it is built; split at twice that
+
+
+class SortedKeys:
+    """Adding a key that is there, or removing one that is not, is the caller's error."""
+
+    __slots__ = ("_chunks", "_lasts")
+
+    def __init__(self, keys: list[bytes] | None = None) -> None:
+        """`keys` must be sorted and distinct."""
+        given = keys or []
+        self._chunks: list[list[bytes]] = [given[i : i + CHUNK] for i in range(0, len(given), CHUNK)]
+        self._lasts: list[bytes] = [chunk[-1] for chunk in self._chunks]
+
+    def add(self, key: bytes) -> None:
+        lasts = self._lasts
+        place = bisect_left(lasts, key)
+        if place == len(lasts):
+            # Ascending keys fill their chunks instead of leaving halves behind.
+            if place == 0 or len(self._chunks[place - 1]) >= CHUNK:
+                self._chunks.append([key])
+                lasts.append(key)
+            else:
+                self._chunks[place - 1].append(key)
+                lasts[place - 1] = key
+            return
+        chunk = self._chunks[place]
+        insort(chunk, key)
+        if len(chunk) > 2 * CHUNK:
+            half = chunk[:CHUNK]
+            del chunk[:CHUNK]
+            self._chunks.insert(place, half)
+            lasts.insert(place, half[-1])
+
+    def remove(self, key: bytes) -> None:
+        place = bisect_left(self._lasts, key)
+        chunk = self._chunks[place]
+        at = bisect_left(chunk, key)
+        assert chunk[at] == key
+        del chunk[at]
+        if not chunk:
+            del self._chunks[place]
+            del self._lasts[place]
+            return
+        self._lasts[place] = chunk[-1]
+        if len(chunk) < CHUNK // 4 and place + 1 < len(self._chunks):
+            after = self._chunks[place + 1]
+            if len(chunk) + len(after) <= CHUNK:
+                chunk.extend(after)
+                self._lasts[place] = chunk[-1]
+                del self._chunks[place + 1]
+                del self._lasts[place + 1]
+
+    def walk(self, start: bytes, *, beyond: bool = False) -> Iterator[bytes]:
+        """The keys from `start` on, without `start` itself if `beyond`; the set must not change meanwhile."""
+        place = bisect_left(self._lasts, start)
+        if place == len(self._lasts):
+            return
+        first = self._chunks[place]
+        yield from first[bisect_right(first, start) if beyond else bisect_left(first, start) :]
+        for chunk in self._chunks[place + 1 :]:
+            yield from chunk
+
+    def all(self) -> list[bytes]:
+        return [key for chunk in self._chunks for key in chunk]
