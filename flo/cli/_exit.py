@@ -1,0 +1,56 @@
+"""The exit codes of every command, in one table."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from flo.api.errors import FloError
+from flo.api.grid import RunView
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    FAILED = 1  # not found, false, empty; the run failed or is paused; the directory or its log is unusable
+    USAGE = 2  # usage or script error, nothing was done
+    REFUSED = 3  # bad request, conflict
+    RETRYABLE = 4  # overloaded, unavailable, no space
+    DISCONNECTED = 5  # cannot connect
+    CANCELLED = 6
+    TIMED_OUT = 7
+    HUNG_UP = 129  # SIGHUP; like Ctrl-C
+    INTERRUPTED = 130  # Ctrl-C: a run stays resumable
+    TERMINATED = 143  # SIGTERM; like Ctrl-C
+
+
+BY_STATUS: Final = {
+    "completed": ExitCode.OK,
+    "running": ExitCode.FAILED,  # only when a command ends before its run does: the runtime paused it
+    "failed": ExitCode.FAILED,
+    "cancelled": ExitCode.CANCELLED,
+    "timed_out": ExitCode.TIMED_OUT,
+}
+
+BY_CODE: Final = {
+    "internal": ExitCode.FAILED,
+    "script": ExitCode.USAGE,
+    "bad_argument": ExitCode.REFUSED,
+    "not_found": ExitCode.FAILED,
+    "conflict": ExitCode.REFUSED,
+    "run_failed": ExitCode.FAILED,
+    "cannot_connect": ExitCode.DISCONNECTED,
+}
+
+
+def of_view(view: RunView) -> ExitCode:
+    """What `flo run` ends with when this is the last that it saw of its run."""
+    return BY_STATUS[view.status]
+
+
+def of_error(error: FloError) -> ExitCode:
+    """By the error's code; a code that the table does not know counts by whether the call may be repeated."""
+    return BY_CODE.get(error.code, ExitCode.RETRYABLE if error.retryable else ExitCode.FAILED)
+
+
+def of_signal(number: int) -> ExitCode:
+    return ExitCode(128 + number)
