@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.flo_command import FloCommand
+from tests.support.flo_command import EXAMPLES, FloCommand
 from tests.support.http_server import HttpServer, http_server
 
 
@@ -31,3 +33,19 @@ def flo_command(short_folder: Path) -> Iterator[FloCommand]:
     command = FloCommand(short_folder)
     yield command
     command.close()
+
+
+@pytest.fixture
+def demo_server() -> Iterator[str]:
+    """The URL of examples/demo_server.py on a free port."""
+    spec = importlib.util.spec_from_file_location("demo_server", EXAMPLES / "demo_server.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    running = module.make_server(0, quiet=True)
+    thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_address[1]}"
+    running.shutdown()
+    running.server_close()
+    thread.join()
