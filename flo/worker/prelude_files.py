@@ -11,7 +11,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import flo
 from flo.worker.source import exported, scan
 
 PRELUDE = "flo/prelude/v1"  # the canonical label
@@ -50,4 +49,4 @@ def _folder() -> Traversable:
         return resources.files("flo._prelude")
     except ModuleNotFoundError:
         # Not installed: the sources are used in place.
-        return Path(flo.__file__).resolve().parent.parent / "prelude"
+        return Path(__file__).resolve().parents[2] / "prelude"
