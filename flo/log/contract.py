@@ -53,6 +53,16 @@ class LogBackend(Protocol):
         Raises DirectoryLocked, DirectoryUnusable, LogDamaged."""
         ...
 
+    @property
+    def last_index(self) -> int:
+        """Of the newest event that was appended; 0 in a new log. Valid after `open`."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Of the newest claim; frames must bear it. Valid after `open`."""
+        ...
+
     def claim(self) -> int:
         """Puts the claim frame at the end by compare-and-append; returns the new epoch once it is durable."""
         ...
@@ -71,7 +81,8 @@ class LogBackend(Protocol):
         ...
 
     def read(self, from_index: int = 1) -> Iterator[Frame]:
-        """Frames that hold events from this index on, in order. Raises LogDamaged."""
+        """Durable frames that hold events from this index on, in order; the first may begin below it. Claims hold
+        no events and are not shown. Raises LogDamaged, also when the log no longer reaches back to the index."""
         ...
 
     def put_blob(self, data: bytes, *, tenant: str = "default") -> bytes:

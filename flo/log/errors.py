@@ -7,8 +7,10 @@
         ├── OutcomeUnknown    the append may or may not be in the log; settle it by reading back
         ├── NoSpace           no room for the frame now; it is kept and tried again
         ├── SyncFailed        the disk refused to make data durable; the process must end
+        ├── TooLarge          one atomic batch is over its limit; nothing was applied or written
         ├── DirectoryLocked   another process owns the directory (its socket is in `.socket`)
-        └── DirectoryUnusable not writable, not a directory, foreign files, wrong topology
+        └── DirectoryUnusable not writable, not a directory, foreign files
+            └── TopologyMismatch  other shards or partitions than the directory was made with
 
 The root lives on the lowest floor so that every floor above may derive from it.
 """
@@ -64,6 +66,10 @@ class SyncFailed(LogError):
     code = "sync_failed"
 
 
+class TooLarge(LogError):
+    code = "too_large"
+
+
 class DirectoryLocked(LogError):
     code = "directory_locked"
     retryable = True
@@ -75,3 +81,7 @@ class DirectoryLocked(LogError):
 
 class DirectoryUnusable(LogError):
     code = "directory_unusable"
+
+
+class TopologyMismatch(DirectoryUnusable):
+    code = "topology_mismatch"

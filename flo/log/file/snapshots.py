@@ -1,0 +1,171 @@
+"""Snapshot files: the machines' sections at one index, and the blobs that they name.
+
+header    magic, format, log id, index, number of sections, number of blobs
+sections  each: name length u16, data length u64, name, data
+blobs     their SHA-256 digests
+end       CRC32C over everything before
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from crc32c import crc32c
+
+from flo.log.disk import Disk, read_file, replace_file, sync_errors, write_errors
+
+SNAPSHOT_FORMAT: Final = 1
+SNAPSHOTS_KEPT: Final = 2
+_MAGIC: Final = b"FLOSNAP\n"
+_HEADER: Final = struct.Struct("<8sI16sQII")
+_SECTION: Final = struct.Struct("<HQ")
+_CRC: Final = struct.Struct("<I")
+_DIGEST_BYTES: Final = 32
+_NAME: Final = re.compile(r"(\d{10,20})-(\d+)\.snap")
+
+
+class SnapshotInvalid(ValueError):
+    """The file is no sound snapshot of this log; the text says why."""
+
+
+class Snapshot(NamedTuple):
+    covers: int  # the index of the last event in it
+    sections: dict[str, bytes]
+    blobs: frozenset[bytes]
+
+
+class Kept(NamedTuple):
+    """A good snapshot on the disk."""
+
+    covers: int
+    path: str
+    blobs: frozenset[bytes]
+
+
+class Snapshots:
+    """The snapshots of one log; thread-safe."""
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._kept: list[Kept] = []  # good ones, oldest first
+
+    def load(self, log_id: bytes) -> list[str]:
+        """Checks what is there; returns a warning for each snapshot that is not good."""
+        warnings = []
+        for path in snapshot_paths(self._disk, self._folder):
+            try:
+                snapshot = parse_snapshot(read_file(self._disk, path), log_id)
+            except SnapshotInvalid as error:
+                warnings.append(f"{path}: snapshot ignored: {error}")
+                continue
+            self._kept.append(Kept(snapshot.covers, path, snapshot.blobs))
+        return warnings
+
+    @property
+    def newest_index(self) -> int:
+        kept = self._kept
+        return kept[-1].covers if kept else 0
+
+    @property
+    def indexes(self) -> list[int]:
+        return [kept.covers for kept in self._kept]
+
+    def blobs(self) -> frozenset[bytes]:
+        """Of all kept snapshots."""
+        return frozenset[bytes]().union(*(kept.blobs for kept in self._kept))
+
+    def newest(self, log_id: bytes) -> Snapshot | None:
+        """Reads the newest good one; one that went bad since it was checked gives way to the one before."""
+        with self._lock:
+            while self._kept:
+                try:
+                    return parse_snapshot(read_file(self._disk, self._kept[-1].path), log_id)
+                except (SnapshotInvalid, FileNotFoundError):
+                    self._kept.pop()
+            return None
+
+    def put(self, snapshot: Snapshot, log_id: bytes, unix_s: int) -> int:
+        """Publishes and removes all but the newest two; returns the index up to which the log may go, 0 for none.
+        Raises NoSpace, SyncFailed."""
+        with self._lock:
+            if snapshot.covers > self.newest_index:
+                path = os.path.join(self._folder, f"{snapshot.covers:010d}-{unix_s}.snap")
+                replace_file(self._disk, path, encode_snapshot(snapshot, log_id))
+                self._kept.append(Kept(snapshot.covers, path, snapshot.blobs))
+            if len(self._kept) < SNAPSHOTS_KEPT:
+                return 0
+            kept = self._kept[-SNAPSHOTS_KEPT:]
+            self._remove_others({one.path for one in kept})
+            self._kept = kept
+            return kept[0].covers
+
+    def _remove_others(self, keep: set[str]) -> None:
+        others = [path for path in snapshot_paths(self._disk, self._folder) if path not in keep]
+        for path in others:
+            with write_errors(path):
+                self._disk.unlink(path)
+        if others:
+            with sync_errors(self._folder):
+                self._disk.sync_directory(self._folder)
+
+
+def snapshot_paths(disk: Disk, folder: str) -> list[str]:
+    """By index, oldest first."""
+    if not disk.is_directory(folder):
+        return []
+    named = [(_NAME.fullmatch(name), name) for name in disk.list_directory(folder)]
+    found = sorted((int(match[1]), int(match[2]), name) for match, name in named if match)
+    return [os.path.join(folder, name) for _, _, name in found]
+
+
+def encode_snapshot(snapshot: Snapshot, log_id: bytes) -> Iterator[bytes]:
+    crc = 0
+    for piece in _pieces(snapshot, log_id):
+        crc = crc32c(piece, crc)
+        yield piece
+    yield _CRC.pack(crc)
+
+
+def _pieces(snapshot: Snapshot, log_id: bytes) -> Iterator[bytes]:
+    yield _HEADER.pack(_MAGIC, SNAPSHOT_FORMAT, log_id, snapshot.covers, len(snapshot.sections), len(snapshot.blobs))
+    for name, data in sorted(snapshot.sections.items()):
+        encoded = name.encode()
+        yield _SECTION.pack(len(encoded), len(data)) + encoded
+        yield data
+    yield b"".join(sorted(snapshot.blobs))
+
+
+def parse_snapshot(data: bytes, log_id: bytes) -> Snapshot:
+    """Raises SnapshotInvalid."""
+    if len(data) < _HEADER.size + _CRC.size or not data.startswith(_MAGIC):
+        raise SnapshotInvalid("it is no snapshot")
+    end = len(data) - _CRC.size
+    with memoryview(data) as view:
+        if crc32c(view[:end]) != _CRC.unpack_from(data, end)[0]:
+            raise SnapshotInvalid("it does not match its checksum")
+    _, layout, owner, index, section_count, blob_count = _HEADER.unpack_from(data)
+    if layout != SNAPSHOT_FORMAT:
+        raise SnapshotInvalid(f"it has format {layout}; this release knows format {SNAPSHOT_FORMAT}")
+    if owner != log_id:
+        raise SnapshotInvalid(f"it belongs to another log ({owner.hex()})")
+    sections: dict[str, bytes] = {}
+    offset = _HEADER.size
+    try:
+        for _ in range(section_count):
+            name_length, length = _SECTION.unpack_from(data, offset)
+            start = offset + _SECTION.size + name_length
+            sections[data[start - name_length : start].decode()] = data[start : start + length]
+            offset = start + length
+    except (struct.error, UnicodeDecodeError):
+        raise SnapshotInvalid("its sections are not whole") from None
+    if offset + blob_count * _DIGEST_BYTES != end:
+        raise SnapshotInvalid("its length is not that of its parts")
+    blobs = frozenset(data[at : at + _DIGEST_BYTES] for at in range(offset, end, _DIGEST_BYTES))
+    return Snapshot(index, sections, blobs)
