@@ -47,12 +47,13 @@ class OpenAction:
 class TaskHistory:
     """What the log holds of one task. The core adds records while the lease lives; workers only read."""
 
-    __slots__ = ("records", "open", "outputs")
+    __slots__ = ("records", "open", "outputs", "args")
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         self.open: dict[int, OpenAction] = {}
         self.outputs = 0  # how many prints, logs … of this task are in the log already
+        self.args = ""  # of an inline task that was continued as new: its arguments now (or a reference), else ""
 
 
 class RunInfo:

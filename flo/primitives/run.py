@@ -22,8 +22,27 @@ from flo.primitives.machine import Event
 from flo.primitives.outcome import error
 from flo.primitives.payload import is_reference
 from flo.primitives.run_events import (
-    RUN_EVENTS, Answered, Archived, Asked, AttemptFailed, CancelAsked, Claimed, Did, ExitStarted, Paused, Printed,
-    ResourceChanged, RunFinished, RunStarted, Sent, Signalled, TaskAgain, TaskEnded, TaskEnding, TaskStarted, Took,
+    RUN_EVENTS,
+    Answered,
+    Archived,
+    Asked,
+    AttemptFailed,
+    CancelAsked,
+    Claimed,
+    Did,
+    ExitStarted,
+    Paused,
+    Printed,
+    ResourceChanged,
+    RunFinished,
+    RunStarted,
+    Sent,
+    Signalled,
+    TaskAgain,
+    TaskEnded,
+    TaskEnding,
+    TaskStarted,
+    Took,
 )  # fmt: skip
 from flo.primitives.run_state import NO_OPTIONS, Note, Open, Resource, Run, Task
 
@@ -221,9 +240,11 @@ class RunMachine:
         run = parent.run
         task = Task(
             run, f"{e.task}.exit", parent, flow=parent.flow, args=parent.args, options=NO_OPTIONS, started_at=now,
-            index=index, where=parent.where, deadline=0, inline=False, is_exit=True,
+            index=index, where=parent.where, deadline=e.deadline, inline=False, is_exit=True,
         )  # fmt: skip
         task.outcome = parent.outcome
+        if e.deadline:
+            self.set_timer(e.deadline, task, OF_DEADLINE)
         if run.tasks is None:
             run.tasks = {}
         run.tasks[task.prefix] = task
@@ -533,6 +554,19 @@ class RunMachine:
             return task.phase == "backoff" and task.due == due
         opened = task.open.get(n) if task.open is not None else None
         return opened is not None and opened.due == due
+
+    def dump(self) -> bytes:
+        from flo.primitives.run_snapshot import dump_runs  # it needs this module's class
+
+        return dump_runs(self)
+
+    def load(self, data: bytes) -> None:
+        from flo.primitives.run_snapshot import load_runs
+
+        load_runs(self, data)
+
+    def due(self, now: int, index: int) -> list[Event]:
+        raise NotImplementedError("timers of runs are decided by flo.primitives.machines, with pop_due")
 
     def rebuild_derived(self) -> None:
         """Timers, sweeps and follow-ups of a state that came from a snapshot or whose notes were thrown away."""

@@ -33,7 +33,7 @@ class Ask(NamedTuple):
     """One action that a flow asks for."""
 
     now: int
-    index: int  # that the first event will have
+    first: int  # index that the first event will have
     task: Task
     n: int
     kind: str
@@ -149,7 +149,7 @@ class Actions:
 
     def _kv_incr(self, a: Ask) -> Decided:
         p = _incr(a.params)
-        event = self._kv.decide_incr(a.now, a.index, NAMESPACE, p.key.encode(), p.by)
+        event = self._kv.decide_incr(a.now, a.first, NAMESPACE, p.key.encode(), p.by)
         return _effect(a, event, f"+{event.value}")
 
     def _kv_get(self, a: Ask) -> Decided:
@@ -159,22 +159,21 @@ class Actions:
     def _kv_put(self, a: Ask) -> Decided:
         p = _put(a.params)
         event = self._kv.decide_put(
-            a.now, a.index, NAMESPACE, p.key.encode(), p.value.encode(), ttl_ms=p.ttl or 0, nx=p.nx, xx=p.xx,
+            a.now, a.first, NAMESPACE, p.key.encode(), p.value.encode(), ttl_ms=p.ttl or 0, nx=p.nx, xx=p.xx,
             cas=p.cas, keep_ttl=p.keep_ttl,
         )  # fmt: skip
-        return _effect(a, event, f"+{a.index}")
+        return _effect(a, event, f"+{a.first}")
 
     def _kv_delete(self, a: Ask) -> Decided:
         p = _delete(a.params)
-        event = self._kv.decide_delete(a.now, a.index, NAMESPACE, p.key.encode(), if_match=p.if_match)
-        return _effect(a, event, f"+{a.index}")
+        event = self._kv.decide_delete(a.now, a.first, NAMESPACE, p.key.encode(), if_match=p.if_match)
+        return _effect(a, event, f"+{a.first}")
 
     def _kv_scan(self, a: Ask) -> Decided:
         p = _scan(a.params)
-        page = self._kv.scan(a.now, NAMESPACE, p.prefix.encode(), p.limit, p.cursor)
-        entries = [{"key": _text(e.key), "value": _text(e.value), "version": e.version} for e in page.entries]
-        value = {"entries": entries, "cursor": page.cursor, "has_more": page.has_more}
-        return _did(a, "+" + _json(value).decode())
+        page = self._kv.scan(a.now, NAMESPACE, p.prefix.encode(), p.limit, p.cursor or "")
+        rows = [{"key": _text(row.key), "value": _text(row.value), "version": row.version} for row in page.rows]
+        return _did(a, "+" + _json(rows).decode())
 
     # -- time and chance
 
@@ -339,4 +338,4 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise Refused("bad_argument", "the stored bytes are not UTF-8 text, which is all that a flow can hold") from None
+        raise Refused("bad_argument", "the stored bytes are not UTF-8, and a flow can hold text only") from None

@@ -17,8 +17,19 @@ from flo.primitives.outcome import error, value
 from flo.primitives.payload import is_reference, succeeded
 from flo.primitives.run import OF_BACKOFF, OF_DEADLINE, RunMachine
 from flo.primitives.run_events import (
-    Answered, AttemptFailed, CancelAsked, Claimed, ExitStarted, Paused, ResourceChanged, RunFinished, RunStarted,
-    Signalled, TaskAgain, TaskEnded, TaskEnding,
+    Answered,
+    AttemptFailed,
+    CancelAsked,
+    Claimed,
+    ExitStarted,
+    Paused,
+    ResourceChanged,
+    RunFinished,
+    RunStarted,
+    Signalled,
+    TaskAgain,
+    TaskEnded,
+    TaskEnding,
 )  # fmt: skip
 from flo.primitives.run_state import Open, Resource, Run, Task
 
@@ -165,7 +176,8 @@ def advance(m: RunMachine, locks: LockMachine, now: int, task: Task) -> list[Eve
     if task.phase != "ending" or task.children:
         return []
     if task.options.exit and not task.exited and task.then not in ("retry", "continue"):
-        return [ExitStarted(task.run.id, task.prefix)]
+        grace = now + CANCEL_GRACE_MS if task.then == "cancel" else 0
+        return [ExitStarted(task.run.id, task.prefix, grace)]
     for place in range(len(task.resources or ()) - 1, -1, -1):
         assert task.resources is not None
         resource = task.resources[place]
@@ -302,9 +314,10 @@ def answer(m: RunMachine, now: int, run_id: str, prefix: str, n: int, attempt: i
     opened = task.open.get(n) if task is not None and task.open is not None else None
     if task is None or opened is None or opened.attempt != attempt or not opened.session:
         return []
-    due = None if succeeded(outcome) else retry_at(action_retry(opened), outcome, attempt, opened.at, now, of_flow=False)
-    if due is not None:
-        return [AttemptFailed(run_id, prefix, n, outcome, due)]
+    if not succeeded(outcome):
+        due = retry_at(action_retry(opened), outcome, attempt, opened.at, now, of_flow=False)
+        if due is not None:
+            return [AttemptFailed(run_id, prefix, n, outcome, due)]
     return [Answered(run_id, prefix, n, outcome)]
 
 

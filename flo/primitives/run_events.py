@@ -8,7 +8,7 @@ from __future__ import annotations
 from flo.primitives.machine import Event
 
 
-class RunStarted(Event):
+class RunStarted(Event, frozen=True):
     KIND = 1
     run: str
     bundle: bytes
@@ -22,7 +22,7 @@ class RunStarted(Event):
     runtime: str  # interpreter and replay version that started it
 
 
-class Did(Event):
+class Did(Event, frozen=True):
     """An action that was asked for and completed in one frame."""
 
     KIND = 2
@@ -35,7 +35,7 @@ class Did(Event):
     where: str
 
 
-class Asked(Event):
+class Asked(Event, frozen=True):
     """An action that stays open."""
 
     KIND = 3
@@ -51,7 +51,7 @@ class Asked(Event):
     session: str  # who has claimed it already, "" = nobody
 
 
-class Claimed(Event):
+class Claimed(Event, frozen=True):
     KIND = 4
     run: str
     task: str
@@ -60,7 +60,7 @@ class Claimed(Event):
     session: str
 
 
-class Answered(Event):
+class Answered(Event, frozen=True):
     """An open action has its outcome."""
 
     KIND = 5
@@ -70,7 +70,7 @@ class Answered(Event):
     outcome: str
 
 
-class AttemptFailed(Event):
+class AttemptFailed(Event, frozen=True):
     """An attempt of an action failed and its retry policy grants another one at `due`."""
 
     KIND = 6
@@ -81,7 +81,7 @@ class AttemptFailed(Event):
     due: int
 
 
-class TaskStarted(Event):
+class TaskStarted(Event, frozen=True):
     """A flow began under the action `task.n`; what it is stands in `params` (FlowParams)."""
 
     KIND = 7
@@ -96,7 +96,7 @@ class TaskStarted(Event):
     deadline: int
 
 
-class TaskEnding(Event):
+class TaskEnding(Event, frozen=True):
     """A task's body has ended: its children are cancelled, its resources closed, then `then` follows."""
 
     KIND = 8
@@ -108,7 +108,7 @@ class TaskEnding(Event):
     args: str  # of a continue: the next arguments
 
 
-class TaskEnded(Event):
+class TaskEnded(Event, frozen=True):
     """A child is over; its history collapses into its caller's record. `outcome` "" = that of TaskEnding."""
 
     KIND = 9
@@ -117,7 +117,7 @@ class TaskEnded(Event):
     outcome: str
 
 
-class TaskAgain(Event):
+class TaskAgain(Event, frozen=True):
     """The next generation of a task begins."""
 
     KIND = 10
@@ -129,15 +129,16 @@ class TaskAgain(Event):
     due: int  # its body begins at this time, 0 = at once
 
 
-class ExitStarted(Event):
+class ExitStarted(Event, frozen=True):
     """The `on_exit` part of an ending task begins, as the child `TASK.exit`."""
 
     KIND = 11
     run: str
     task: str
+    deadline: int  # 0 = none; the exit part of a cancelled task has a grace time
 
 
-class ResourceChanged(Event):
+class ResourceChanged(Event, frozen=True):
     KIND = 12
     run: str
     task: str
@@ -148,14 +149,14 @@ class ResourceChanged(Event):
     value: str  # outcome of the opening
 
 
-class RunFinished(Event):
+class RunFinished(Event, frozen=True):
     KIND = 13
     run: str
     status: str
     outcome: str
 
 
-class Printed(Event):
+class Printed(Event, frozen=True):
     """The k-th output of a task."""
 
     KIND = 14
@@ -166,7 +167,7 @@ class Printed(Event):
     text: str
 
 
-class Signalled(Event):
+class Signalled(Event, frozen=True):
     """A signal came; with n > 0 the waiting action `task.n` takes it, else it is kept."""
 
     KIND = 15
@@ -177,7 +178,7 @@ class Signalled(Event):
     n: int
 
 
-class Sent(Event):
+class Sent(Event, frozen=True):
     """A message came to a task's inbox; with n > 0 its waiting action takes it."""
 
     KIND = 16
@@ -188,7 +189,7 @@ class Sent(Event):
     n: int
 
 
-class Took(Event):
+class Took(Event, frozen=True):
     """An action that took the oldest kept signal of a type, or with type "" the oldest message."""
 
     KIND = 17
@@ -202,14 +203,14 @@ class Took(Event):
     type: str
 
 
-class CancelAsked(Event):
+class CancelAsked(Event, frozen=True):
     KIND = 18
     run: str
     by: str
     reason: str
 
 
-class Paused(Event):
+class Paused(Event, frozen=True):
     """The runtime cannot go on with the run; an empty reason ends the pause."""
 
     KIND = 19
@@ -217,7 +218,7 @@ class Paused(Event):
     reason: str
 
 
-class Archived(Event):
+class Archived(Event, frozen=True):
     """The collapsed histories up to number `count` of a run lie in a blob now."""
 
     KIND = 20

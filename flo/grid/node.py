@@ -1,0 +1,499 @@
+"""A node: one partition with its log, the strands and jobs of the runs that it executes, and its clock.
+
+    commands → Partition → GroupCommit → backend
+                  │ notes                 │ durable index
+        Strands, Jobs, Watches         Releases → replies, jobs, watchers
+
+`Node.open` rebuilds the machines from snapshot and log, claims the log, and only then answers. It
+implements flo.api.grid.Grid.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import TypeVar
+from uuid import uuid4
+
+import msgspec
+
+from flo.api import limits
+from flo.api.clock import Clock, SystemClock
+from flo.api.errors import BadArgument, Conflict, FloError, NotFound, Overloaded, Unavailable
+from flo.api.grid import HistoryEntry, LogLine, RunView, StartRequest, Update
+from flo.api.ids import is_run_id
+from flo.api.jobs import ConnectorHost
+from flo.api.version import VERSION
+from flo.api.worker import RunCore, Worker
+from flo.grid.archive import Archivist
+from flo.grid.jobs import Jobs
+from flo.grid.partition import NEVER, Partition, replay
+from flo.grid.payloads import Payloads
+from flo.grid.release import Releases, unknown_outcome
+from flo.grid.strands import Strands
+from flo.grid.time import PartitionTime
+from flo.grid.views import history, log_lines, run_view
+from flo.grid.watches import Watches
+from flo.log.commit import GroupCommit
+from flo.log.contract import LogBackend
+from flo.log.errors import LogError
+from flo.log.url import open_log
+from flo.primitives import run_decide
+from flo.primitives.machine import Event, Refused
+from flo.primitives.machines import Machines
+from flo.primitives.run_state import Note, Run
+
+T = TypeVar("T")
+
+RUNTIME = f"flo {VERSION}, replay 1"
+SNAPSHOT_EVENTS = 10_000  # a planned stop with more of them since the last snapshot makes one
+TICK_MAX_SECONDS = 3600.0
+SIGNAL_TYPE_BYTES = 128
+
+WorkerFactory = Callable[[RunCore], Worker]
+HostFactory = Callable[[], ConnectorHost]
+
+_REFUSALS: dict[str, type[FloError]] = {
+    "not_found": NotFound,
+    "conflict": Conflict,
+    "bad_argument": BadArgument,
+    "quota_exceeded": Overloaded,
+}
+_STRANDS = frozenset({"record", "ready", "revoke"})
+_JOBS = frozenset({"job", "unjob", "resource"})
+
+
+class Node:
+    """Use `Node.open`. Thread-safe; no method may be called from `on_update` of a watch but in another thread."""
+
+    def __init__(
+        self,
+        backend: LogBackend,
+        machines: Machines,
+        *,
+        log_id: str,
+        last_time_ms: int,
+        snapshot_index: int,
+        worker_factory: WorkerFactory | None,
+        host_factory: HostFactory | None,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        threads: bool,
+        session: str,
+    ) -> None:
+        self.log_id = log_id
+        self.session = session
+        self._backend = backend
+        self._threads = threads
+        self._worker_factory = worker_factory
+        self._host_factory = host_factory
+        self._snapshot_index = snapshot_index
+        self._executing: set[str] = set()
+        self._closing = False
+        self.lost: LogError | None = None
+        self.releases = Releases(0)
+        self.commit_group = GroupCommit(backend, self.releases.on_durable, self._on_lost, thread=threads)
+        self.releases.on_durable(self.commit_group.durable_index)
+        self._time = PartitionTime(clock, last_time_ms)
+        self.partition = Partition(machines, self.commit_group, self._time, self._on_notes)
+        self.payloads = Payloads(backend)
+        self.watches = Watches(self.releases, self.payloads)
+        self.jobs = Jobs(
+            self.partition, self.payloads, self.releases, session, log_id, self._executes, self._after
+        )  # fmt: skip
+        self.strands = Strands(
+            self.partition, self.payloads, backend.get_blob, self.jobs.claim_for, entropy, self._after
+        )  # fmt: skip
+        self._archivist = Archivist(self.partition, backend)
+        self._tick_at = NEVER
+        self._tick_changed = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    # -- life
+
+    @classmethod
+    def open(
+        cls,
+        url: str | LogBackend,
+        *,
+        worker_factory: WorkerFactory | None = None,
+        host_factory: HostFactory | None = None,
+        durability: str = "sync",
+        clock: Clock | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+        threads: bool = True,
+        on_warning: Callable[[str], None] | None = None,
+        session: str = "",
+    ) -> Node:
+        """Opens and claims the log. Without factories the node executes nothing. With `threads=False` it has no
+        thread of its own: `pump` flushes and `tick` runs timers (simulations, virtual time).
+        Raises DirectoryLocked, DirectoryUnusable, LogDamaged."""
+        backend = open_log(url, durability=durability) if isinstance(url, str) else url
+        info = backend.open()
+        try:
+            for warning in info.warnings:
+                if on_warning is not None:
+                    on_warning(warning)
+            machines = Machines(RUNTIME)
+            snapshot = backend.get_snapshot()
+            from_index = 1
+            if snapshot is not None:
+                from_index = snapshot[0] + 1
+                machines.load(snapshot[1])
+            replay(machines, backend.read(from_index), from_index)
+            backend.claim()
+            machines.runs.rebuild_derived()
+            node = cls(
+                backend, machines, log_id=info.log_id, last_time_ms=info.last_time_ms, snapshot_index=from_index - 1,
+                worker_factory=worker_factory, host_factory=host_factory, clock=clock or SystemClock(), entropy=entropy,
+                threads=threads, session=session or uuid4().hex[:12],
+            )  # fmt: skip
+        except BaseException:
+            backend.close()
+            raise
+        with node.partition.lock:
+            node.partition.commit([], node.partition.now())
+        node._after()
+        return node
+
+    def close(self) -> None:
+        """A planned stop: strands are unwound, jobs not begun are returned, those begun get STOP_GRACE_MS."""
+        if self._closing:
+            return
+        self._closing = True
+        self._tick_changed.set()
+        with self.partition.lock:
+            self.strands.revoke_all("stopping")
+        self._after()
+        if self.strands.worker is not None:
+            self.strands.worker.stop(limits.STOP_GRACE_MS)
+        if self.lost is None:
+            self.jobs.close()
+        if self.jobs.host is not None:
+            self.jobs.host.stop(limits.STOP_GRACE_MS)
+        if self._ticker is not None:
+            self._ticker.join()
+        try:
+            if self.lost is None:
+                self.commit_group.close()
+                if self.partition.broken is None:
+                    self._snapshot()
+        finally:
+            self.watches.lost()
+            self._backend.close()
+
+    def _snapshot(self) -> None:
+        last = self.partition.last_index
+        if last - self._snapshot_index >= SNAPSHOT_EVENTS:
+            machines = self.partition.machines
+            self._backend.put_snapshot(last, machines.dump(), self._archivist.named_blobs())
+
+    def pump(self) -> None:
+        """Without threads: makes everything pending durable and releases what waited for it."""
+        self.commit_group.pump()
+
+    def tick(self) -> None:
+        """Runs the timers that are due."""
+        self.partition.tick()
+        self._after()
+
+    @property
+    def next_due(self) -> int | None:
+        """At or before the epoch ms of the next timer."""
+        due = self.partition.next_due
+        return None if due == NEVER else due
+
+    def now(self) -> int:
+        with self.partition.lock:
+            return self.partition.now()
+
+    def _on_lost(self, error: LogError) -> None:
+        """The log is lost (fenced, or its disk failed): nothing that rests on memory may go out any more."""
+        self.lost = error
+        with self.partition.lock:
+            self.partition.broken = error.message
+            self.strands.revoke_all("lost")
+        self.releases.on_lost(error)
+        self.watches.lost()
+        self._after()
+
+    # -- what a command sets off
+
+    def _on_notes(self, notes: list[Note]) -> None:
+        """Called with the lock held, at the end of every command that has something to tell."""
+        strands, jobs, watches = self.strands, self.jobs, self.watches
+        for note in notes:
+            what = note.what
+            if what in _STRANDS:
+                strands.note(note)
+            elif what in _JOBS:
+                jobs.note(note)
+            elif what == "started":
+                if note.run.parent and note.run.parent.rpartition("/")[0] in self._executing:
+                    self._executing.add(note.run.id)
+            elif what == "final":
+                strands.forget(note.run)
+                self._executing.discard(note.run.id)
+                if watches:
+                    watches.note(note)
+            elif watches:
+                watches.note(note)
+        if watches:
+            watches.flush(self.partition.last_index)
+
+    def _after(self) -> None:
+        """Called without the lock: leases what is ready, and sees to the next timer."""
+        strands = self.strands
+        if strands.pending and strands.worker is not None:
+            with self.partition.lock:
+                starts, wakes = strands.hand_out(self._executes)
+            strands.deliver(starts, wakes)
+        if self._threads:
+            if self.partition.next_due < self._tick_at:
+                self._tick_changed.set()
+                if self._ticker is None and not self._closing:
+                    self._start_ticker()
+            if self._archivist.wanted and not self._closing:
+                self._start_ticker()
+                self._tick_changed.set()
+
+    def _start_ticker(self) -> None:
+        with self.partition.lock:
+            if self._ticker is None:
+                self._ticker = threading.Thread(target=self._keep_time, name="flo-timers", daemon=True)
+                self._ticker.start()
+
+    def _keep_time(self) -> None:
+        """Sleeps until the next timer; an idle node sleeps for as long as nothing changes."""
+        while not self._closing and self.lost is None:
+            if self._archivist.wanted:
+                self._archivist.archive()
+            due = self.partition.next_due
+            with self.partition.lock:
+                wait = TICK_MAX_SECONDS if due == NEVER else (due - self.partition.now()) / 1000
+            if wait <= 0:
+                self.tick()
+                continue
+            self._tick_at = due
+            if self.partition.next_due >= due:
+                self._tick_changed.wait(min(wait, TICK_MAX_SECONDS))
+            self._tick_at = 0
+            self._tick_changed.clear()
+
+    def _executes(self, run: Run) -> bool:
+        return run.id in self._executing and not self._closing
+
+    def _begin_execution(self, run: Run) -> None:
+        """With the lock held: from now on this node executes the run. What a dead owner left is settled first."""
+        if run.id in self._executing or run.status != "running":
+            return
+        self._executing.add(run.id)
+        partition = self.partition
+        if run.paused:
+            partition.commit(run_decide.pause(partition.machines.runs, run.id, ""), partition.now())
+        events: list[Event] = []
+        for task in run.all_tasks():
+            events += run_decide.recover(partition.machines.runs, partition.now(), task, self.session)
+        partition.commit(events, partition.now())
+        for task in run.all_tasks():
+            if partition.machines.runs.is_ready(task):
+                self.strands.ready(task)
+        self.jobs.find(run)
+
+    def _ensure_hands(self) -> None:
+        """The worker and the connector host, made when the first run is executed."""
+        if self.strands.worker is None and self._worker_factory is not None:
+            self.strands.worker = self._worker_factory(self.strands)
+        if self.jobs.host is None and self._host_factory is not None:
+            host = self._host_factory()
+            host.attach(self.jobs)
+            self.jobs.host = host
+
+    # -- waiting for the log
+
+    def _durable(self, index: int) -> None:
+        """Waits until everything up to this index is durable. Raises Unavailable when that is never known."""
+        if not self._threads:
+            self.commit_group.pump()
+        try:
+            self.commit_group.wait(index)
+        except LogError as error:
+            raise unknown_outcome(error) from error
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """An answer from the state, given out when what it rests on is durable."""
+        with self.partition.lock:
+            self._check()
+            value = read()
+            index = self.partition.last_index
+        self._durable(index)
+        return value
+
+    def _command(self, decide: Callable[[int], list[Event]]) -> None:
+        """A command; also its refusal waits for the log, since it tells of what is in it."""
+        refused: Refused | None = None
+        with self.partition.lock:
+            self._check()
+            now = self.partition.begin()
+            try:
+                events = decide(now)
+            except Refused as error:
+                refused = error
+            else:
+                self.partition.commit(events, now)
+            index = self.partition.last_index
+        self._after()
+        self._durable(index)
+        if refused is not None:
+            raise _REFUSALS[refused.kind](refused.message)
+
+    def _check(self) -> None:
+        if self.lost is not None:
+            raise unknown_outcome(self.lost)
+        if self._closing:
+            raise Unavailable("the node is stopping")
+
+    def _run(self, id: str) -> Run:
+        run = self.partition.machines.runs.runs.get(id)
+        if run is None:
+            raise NotFound(f"no run {id}", hint="`flo runs list` shows the runs of this data directory")
+        return run
+
+    # -- Grid
+
+    def has_bundle(self, digest: bytes) -> bool:
+        return self._backend.has_blob(digest)
+
+    def put_bundle(self, digest: bytes, data: bytes) -> None:
+        if sha256(data).digest() != digest:
+            raise BadArgument("the bundle does not match its digest")
+        if len(data) > limits.BUNDLE_BYTES + limits.BUNDLE_BYTES // 8:
+            raise BadArgument(f"the bundle of {len(data)} bytes is over the limit of {limits.BUNDLE_BYTES} bytes")
+        self._backend.put_blob(data)
+
+    def start(self, request: StartRequest, *, execute: bool = True) -> RunView:
+        (view,) = self.start_many([request], execute=execute)
+        if isinstance(view, FloError):
+            raise view
+        return view
+
+    def start_many(self, requests: Sequence[StartRequest], *, execute: bool = True) -> list[RunView | FloError]:
+        """Starts many runs with one wait for the log; each gives its view, or the error that refused it."""
+        if execute:
+            self._ensure_hands()
+        answers: list[RunView | FloError] = []
+        checked = [self._checked(request) for request in requests]
+        with self.partition.lock:
+            self._check()
+            for request in checked:
+                answers.append(request if isinstance(request, FloError) else self._start(request, execute))
+            index = self.partition.last_index
+        self._after()
+        self._durable(index)
+        return answers
+
+    def _checked(self, request: StartRequest) -> StartRequest | FloError:
+        if not is_run_id(request.id):
+            return BadArgument(
+                f"{request.id!r} is no run id", hint="1 to 128 letters, digits and the signs . _ : -"
+            )  # fmt: skip
+        if not self._backend.has_blob(request.bundle):
+            return NotFound(f"no bundle {request.bundle.hex()[:12]}")
+        if len(request.args) > limits.PAYLOAD_HARD_BYTES:
+            return BadArgument(f"the arguments are over the limit of {limits.PAYLOAD_HARD_BYTES} bytes")
+        return msgspec.structs.replace(request, args=self.payloads.store(request.args))
+
+    def _start(self, r: StartRequest, execute: bool) -> RunView | FloError:
+        runs = self.partition.machines.runs
+        now = self.partition.begin()
+        try:
+            events = run_decide.start(
+                runs, now, id=r.id, bundle=r.bundle, flow=r.flow, args=r.args, options=r.options,
+                timeout_ms=r.timeout_ms, username=r.username, script=r.script, parent="", runtime=RUNTIME,
+            )  # fmt: skip
+        except Refused as refused:
+            return _REFUSALS[refused.kind](refused.message, hint="choose another id, or run it as it was started")
+        if execute and events:
+            self._executing.add(r.id)
+        self.partition.commit(events, now)
+        self.payloads.unpin(r.args)
+        run = runs.runs[r.id]
+        if execute:
+            self._begin_execution(run)
+        return run_view(run, self.payloads.load)
+
+    def execute(self, ids: Sequence[str] | None) -> list[str]:
+        self._ensure_hands()
+        with self.partition.lock:
+            self._check()
+            self.partition.begin()
+            runs = [self._run(id) for id in ids] if ids is not None else self.partition.machines.live_runs()
+            for run in runs:
+                self._begin_execution(run)
+            unfinished = [run.id for run in runs if run.status == "running"]
+            index = self.partition.last_index
+        self._after()
+        self._durable(index)
+        return unfinished
+
+    def show(self, id: str) -> RunView:
+        return self._read(lambda: run_view(self._run(id), self.payloads.load))
+
+    def history(self, id: str) -> list[HistoryEntry]:
+        return self._read(lambda: history(self._run(id), self.payloads.load, self._archivist.load))
+
+    def logs(self, id: str) -> list[LogLine]:
+        return self._read(lambda: self._archivist.lines(self._run(id), log_lines))
+
+    def signal(self, id: str, type: str, payload: str) -> None:
+        answer = self.signal_many([(id, type, payload)])[0]
+        if answer is not None:
+            raise answer
+
+    def signal_many(self, signals: Sequence[tuple[str, str, str]]) -> list[FloError | None]:
+        """Delivers many signals (run, type, JSON payload) with one wait for the log."""
+        answers: list[FloError | None] = []
+        with self.partition.lock:
+            self._check()
+            for id, type, payload in signals:
+                answers.append(self._signal(id, type, payload))
+            index = self.partition.last_index
+        self._after()
+        self._durable(index)
+        return answers
+
+    def _signal(self, id: str, type: str, payload: str) -> FloError | None:
+        if not type or len(type.encode()) > SIGNAL_TYPE_BYTES:
+            return BadArgument(f"a signal's type has 1 to {SIGNAL_TYPE_BYTES} bytes, got {type!r}")
+        if len(payload.encode()) > limits.PAYLOAD_SOFT_BYTES:
+            return BadArgument(f"a signal's payload is at most {limits.PAYLOAD_SOFT_BYTES} bytes")
+        now = self.partition.begin()
+        try:
+            events = run_decide.signal(self.partition.machines.runs, id, type, payload, limits.INBOX_MESSAGES)
+        except Refused as refused:
+            return _REFUSALS[refused.kind](refused.message)
+        self.partition.commit(events, now)
+        return None
+
+    def cancel(self, id: str, reason: str = "") -> None:
+        self._command(lambda now: run_decide.cancel(self.partition.machines.runs, id, "user", reason))
+
+    def watch(self, id: str, on_update: Callable[[Update], None]) -> Callable[[], None]:
+        with self.partition.lock:
+            self._check()
+            run = self._run(id)
+            stop = self.watches.add(run, on_update, self.partition.last_index)
+        if not self._threads:
+            self.commit_group.pump()
+
+        def unwatch() -> None:
+            with self.partition.lock:
+                stop()
+
+        return unwatch
+
+    def list(self) -> list[RunView]:
+        runs = self.partition.machines.runs.runs
+        return self._read(lambda: [run_view(run, self.payloads.load, output=False) for run in runs.values()])

@@ -1,0 +1,60 @@
+"""The output-commit rule (design.md §5.3): what leaves the node waits here until the log it rests on is durable.
+
+Whoever answers somebody outside puts the answer here, with the partition's last index at the moment it was
+computed. The log's flusher thread lets it go. When the log is lost, what waits is never let go: each gets
+`lost` instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from flo.api.errors import Unavailable
+from flo.log.errors import LogError
+
+
+class Releases:
+    """Answers in the order of their indexes. `after` is called with the partition's lock held."""
+
+    def __init__(self, durable_index: int) -> None:
+        self._waiting: deque[tuple[int, Callable[[], None], Callable[[LogError], None]]] = deque()
+        self._lock = threading.Lock()
+        self._durable = durable_index
+        self._lost: LogError | None = None
+
+    def after(self, index: int, release: Callable[[], None], lost: Callable[[LogError], None]) -> None:
+        """Calls `release` once this index is durable, from the flusher's thread; or `lost`, when it never will be.
+        An index that is durable already releases at once, in this thread, unless something waits before it."""
+        with self._lock:
+            if self._lost is None and (index > self._durable or self._waiting):
+                self._waiting.append((index, release, lost))
+                return
+        if self._lost is not None:
+            lost(self._lost)
+        else:
+            release()
+
+    def on_durable(self, index: int) -> None:
+        waiting = self._waiting
+        with self._lock:
+            self._durable = index
+            ready = []
+            while waiting and waiting[0][0] <= index:
+                ready.append(waiting.popleft()[1])
+        for release in ready:
+            release()
+
+    def on_lost(self, error: LogError) -> None:
+        with self._lock:
+            self._lost = error
+            left = [lost for _, _, lost in self._waiting]
+            self._waiting.clear()
+        for lost in left:
+            lost(error)
+
+
+def unknown_outcome(error: LogError) -> Unavailable:
+    """What a caller gets whose answer rests on a log that was lost."""
+    return Unavailable(f"outcome unknown: {error.message}", hint="look at the run again when a node serves the log")

@@ -1,0 +1,361 @@
+"""Strands: who may evaluate what. The core's side of flo.api.worker.
+
+A strand is leased to the worker when a run that this node executes could go on. Leases live in memory only:
+what a worker does passes through here and is fenced by `Lease.alive`, so a lease that is lost with the
+process loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from flo.api import limits
+from flo.api.errors import FloError, Unavailable
+from flo.api.outcome import Outcome, error
+from flo.api.worker import Lease, OpenAction, Revoked, RunInfo, TaskHistory, Worker
+from flo.grid.partition import Partition
+from flo.grid.payloads import Payloads, size_of, too_large
+from flo.primitives.history import Record, recorded_params
+from flo.primitives.machine import Event, Refused
+from flo.primitives.payload import is_reference
+from flo.primitives.run_actions import Ask
+from flo.primitives.run_decide import again, finish, pause
+from flo.primitives.run_events import Did, Printed, TaskStarted
+from flo.primitives.run_state import Note, Run, Task
+
+EVALUATING_MAX = 64  # leases of strands that do not wait; more would only hold memory
+
+
+class Strands:
+    """Implements flo.api.worker.RunCore. `claim_for` names the session that performs an external action at once."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        payloads: Payloads,
+        load_bundle: Callable[[bytes], bytes],
+        claim_for: Callable[[str], str],
+        entropy: Callable[[int], bytes],
+        after: Callable[[], None],
+    ) -> None:
+        self._partition = partition
+        self._payloads = payloads
+        self._load_bundle = load_bundle
+        self._claim_for = claim_for
+        self._entropy = entropy
+        self._after = after  # called without the lock when a command may have set something off
+        self.worker: Worker | None = None
+        self._leases: dict[tuple[str, str], Lease] = {}
+        self._ready: deque[Task] = deque()
+        self._queued: set[tuple[str, str]] = set()
+        self._evaluating = 0
+        self._starts: list[Lease] = []
+        self._wakes: list[Lease] = []
+
+    # -- what the partition tells (with its lock held)
+
+    def note(self, note: Note) -> None:
+        what, task = note.what, note.task
+        assert task is not None
+        if what == "record":
+            lease = self._leases.get((note.run.id, task.strand.prefix))
+            if lease is not None:
+                assert note.record is not None
+                history = lease.history.get(task.prefix)
+                if history is not None:
+                    history.records[note.n] = note.record
+                    history.open.pop(note.n, None)
+        elif what == "ready":
+            self.ready(task)
+        else:
+            assert what == "revoke"
+            self._revoke(note.run, task, note.text)
+
+    def ready(self, task: Task) -> None:
+        """A strand could go on: its worker is woken, or it waits for a lease."""
+        key = (task.run.id, task.prefix)
+        lease = self._leases.get(key)
+        if lease is not None:
+            if lease.waiting:
+                lease.waiting = False
+                self._evaluating += 1
+                self._wakes.append(lease)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.append(task)
+
+    def forget(self, run: Run) -> None:
+        """The run is over: nothing of it is evaluated any more."""
+        for task in run.all_tasks():
+            if not task.inline:
+                self._revoke(run, task, "ended")
+
+    def revoke_all(self, reason: str) -> None:
+        for lease in list(self._leases.values()):
+            self._end(lease, reason)
+
+    def _revoke(self, run: Run, task: Task, reason: str) -> None:
+        lease = self._leases.get((run.id, task.prefix))
+        if lease is not None:
+            self._end(lease, reason)
+
+    def _end(self, lease: Lease, reason: str) -> None:
+        lease.alive = False
+        lease.reason = reason
+        if not lease.waiting:
+            self._evaluating -= 1
+        del self._leases[lease.run, lease.task]
+        self._wakes.append(lease)
+
+    # -- handing out
+
+    def hand_out(self, executes: Callable[[Run], bool]) -> tuple[list[Lease], list[Lease]]:
+        """Leases what is ready, within bounds; returns what to start and what to wake. With the lock held."""
+        if self.worker is not None:
+            while self._ready and self._evaluating < EVALUATING_MAX:
+                task = self._ready.popleft()
+                key = (task.run.id, task.prefix)
+                self._queued.discard(key)
+                if not self._partition.machines.runs.is_ready(task) or task.run.status != "running":
+                    continue
+                if not executes(task.run) or key in self._leases:
+                    continue
+                lease = self._lease(task)
+                self._leases[key] = lease
+                self._evaluating += 1
+                self._starts.append(lease)
+        starts, wakes = self._starts, self._wakes
+        if starts:
+            self._starts = []
+        if wakes:
+            self._wakes = []
+        return starts, wakes
+
+    def deliver(self, starts: list[Lease], wakes: list[Lease]) -> None:
+        """Gives leases to the worker. Without the lock: large arguments are read from their blobs here."""
+        assert self.worker is not None
+        for lease in starts:
+            if is_reference(lease.args):
+                lease.args = self._payloads.load(lease.args)
+        if starts:
+            self.worker.start(starts)
+        if wakes:
+            self.worker.wake(wakes)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to hand out."""
+        return bool(self._starts or self._wakes or (self._ready and self._evaluating < EVALUATING_MAX))
+
+    def _lease(self, task: Task) -> Lease:
+        run = task.run
+        history = {task.prefix: _history(task)}
+        for inline in (task.inlines or {}).values():
+            if inline.phase == "body":
+                history[inline.prefix] = _history(inline)
+        owner = task.parent if task.is_exit and task.parent is not None else task
+        info = RunInfo(
+            id=owner.address(),
+            name=task.flow.rpartition("::")[2] or task.flow,
+            parent=owner.parent.address() if owner.parent is not None else (run.parent.rpartition("/")[0] or None),
+            attempt=owner.attempt,
+            started_at=owner.started_at,
+            username=run.username,
+            quota_path=f"/{run.username}",
+            limits={},
+            outcome=self._payloads.load(task.outcome) if task.is_exit else None,
+        )
+        return Lease(
+            run=run.id, task=task.prefix, phase="exit" if task.is_exit else "body", bundle=run.bundle, flow=task.flow,
+            args=task.args, info=info, history=history,
+        )  # fmt: skip
+
+    # -- RunCore
+
+    def act(
+        self, lease: Lease, task: str, n: int, kind: str, params: str, where: str, *, handle: bool = False
+    ) -> Outcome | None:
+        partition = self._partition
+        if partition.commit_group.pending_bytes > limits.SPECULATION_BYTES:
+            self._wait_for_room()
+        actions = partition.machines.actions
+        stored, refused = params, ""
+        if len(params) > limits.PAYLOAD_SOFT_BYTES:
+            if size_of(params) > limits.PAYLOAD_HARD_BYTES:
+                refused = too_large(f"the parameters of {kind}", size_of(params))
+            elif kind == "flow" or not actions.is_internal(kind):
+                stored = self._payloads.store_params(kind, params)
+        with partition.lock:
+            now = self._begin(lease)
+            target = self._task(lease, task)
+            index = partition.next_index
+            session = ""
+            if not refused and not actions.is_internal(kind):
+                try:
+                    session = self._claim_for(kind)
+                except Refused as refusal:
+                    refused = _error(refusal)
+            outcome: str | None
+            if refused:
+                events: list[Event] = [
+                    Did(lease.run, task, n, kind, recorded_params(params), refused, where),
+                ]
+                outcome = refused
+            else:
+                ask = Ask(now, index, target, n, kind, params, stored, where, handle, session, self._entropy)
+                events, outcome = actions.decide(ask)
+            partition.commit(events, now)
+            if handle:
+                if outcome is not None:
+                    record = Record(n, kind, recorded_params(params), outcome, index, now, where)
+                    lease.history[task].records[n] = record
+            elif outcome is None:
+                if target.strand.blocked is not None:
+                    lease.waiting = True
+                    self._evaluating -= 1
+                elif (done := lease.history[task].records.get(n)) is not None:
+                    outcome = done.outcome
+        if stored is not params:
+            self._payloads.unpin(stored)
+        self._after()
+        return outcome if outcome is None or outcome[0] != "@" else self._payloads.load(outcome)
+
+    def enter(self, lease: Lease, task: str, n: int, params: str, where: str) -> None:
+        stored = self._payloads.store_params("flow", params)
+        with self._partition.lock:
+            now = self._begin(lease)
+            self._task(lease, task)
+            recorded = recorded_params(params)
+            event = TaskStarted(
+                lease.run, task, n, stored, "" if recorded == stored else recorded, where, False, True, 0
+            )
+            self._partition.commit([event], now)
+            lease.history[f"{task}.{n}"] = TaskHistory()
+        if stored is not params:
+            self._payloads.unpin(stored)
+
+    def leave(self, lease: Lease, prefix: str, outcome: Outcome) -> Outcome:
+        stored = self._payloads.outcome(outcome, "the result of a flow")
+        with self._partition.lock:
+            now = self._begin(lease)
+            task = self._task(lease, prefix)
+            self._partition.commit(finish(self._partition.machines.runs, now, task, stored), now)
+            lease.history.pop(prefix, None)
+        self._payloads.unpin(stored)
+        self._after()
+        return outcome if stored == outcome or is_reference(stored) else stored
+
+    def continue_as_new(self, lease: Lease, prefix: str, args: str) -> None:
+        stored = self._payloads.store(args)
+        with self._partition.lock:
+            now = self._begin(lease)
+            task = self._task(lease, prefix)
+            self._partition.commit(again(task, stored), now)
+            if task.inline:
+                lease.history.pop(prefix, None)
+                lease.history[task.prefix] = TaskHistory()
+        self._payloads.unpin(stored)
+        self._after()
+
+    def output(self, lease: Lease, task: str, k: int, channel: str, text: str) -> None:
+        if len(text) > limits.PAYLOAD_SOFT_BYTES // 4:
+            text = _cut(text)
+        with self._partition.lock:
+            now = self._begin(lease)
+            run = self._task(lease, task).run
+            if run.output_count >= limits.OUTPUT_LINES:
+                raise FloError(f"the run has written {limits.OUTPUT_LINES} lines of output, which is the limit")
+            self._partition.commit([Printed(lease.run, task, k, channel, text)], now)
+        self._after()
+
+    def finish(self, lease: Lease, outcome: Outcome) -> None:
+        stored = self._payloads.outcome(outcome, "the result of the flow")
+        with self._partition.lock:
+            now = self._begin(lease)
+            task = self._task(lease, lease.task)
+            self._end_quietly(lease)
+            self._partition.commit(finish(self._partition.machines.runs, now, task, stored), now)
+        self._payloads.unpin(stored)
+        self._after()
+
+    def pause(self, lease: Lease, kind: str, message: str) -> None:
+        with self._partition.lock:
+            now = self._begin(lease)
+            self._end_quietly(lease)
+            self._partition.commit(pause(self._partition.machines.runs, lease.run, f"{kind}: {message}"), now)
+        self._after()
+
+    def release(self, lease: Lease) -> None:
+        with self._partition.lock:
+            if lease.alive:
+                self._end_quietly(lease)
+                run = self._partition.machines.runs.runs.get(lease.run)
+                task = run.task(lease.task) if run is not None and run.status == "running" else None
+                if task is not None and self._partition.machines.runs.is_ready(task):
+                    self.ready(task)
+        self._after()
+
+    def load_bundle(self, digest: bytes) -> bytes:
+        return self._load_bundle(digest)
+
+    def load_text(self, reference: str) -> str:
+        return self._payloads.load(reference)
+
+    # -- shared
+
+    def _begin(self, lease: Lease) -> int:
+        """Begins a command of this lease; timers that run first may end it."""
+        if not lease.alive:
+            raise Revoked
+        try:
+            now = self._partition.begin()
+        except Unavailable:
+            raise Revoked from None
+        if not lease.alive:
+            raise Revoked
+        return now
+
+    def _task(self, lease: Lease, prefix: str) -> Task:
+        task = self._partition.machines.runs.runs[lease.run].task(prefix)
+        if task is None:
+            raise Revoked
+        return task
+
+    def _end_quietly(self, lease: Lease) -> None:
+        """The worker itself ends the lease, so it is not woken."""
+        lease.alive = False
+        lease.reason = "ended"
+        if not lease.waiting:
+            self._evaluating -= 1
+        del self._leases[lease.run, lease.task]
+
+    def _wait_for_room(self) -> None:
+        """Back-pressure: a run thread waits while too much is speculative (design.md §5.2)."""
+        group = self._partition.commit_group
+        try:
+            group.wait(group.durable_index + 1, timeout=1.0)
+        except FloError:
+            raise Revoked from None
+
+
+def _history(task: Task) -> TaskHistory:
+    history = TaskHistory()
+    history.records = {record.n: record for record in task.records()}
+    if task.open is not None:
+        history.open = {n: OpenAction(o.kind, o.recorded) for n, o in task.open.items()}
+    history.outputs = task.outputs
+    return history
+
+
+def _error(refused: Refused) -> str:
+    return error(refused.kind, refused.message, details=refused.details)
+
+
+def _cut(text: str) -> str:
+    """An output line within its bound, and what was cut of it."""
+    data = text.encode()
+    bound = limits.PAYLOAD_SOFT_BYTES
+    if len(data) <= bound:
+        return text
+    return data[:bound].decode(errors="ignore") + f"… ({len(data)} bytes, cut)"
