@@ -195,7 +195,8 @@ class RemoteGrid:
                 if answer.number:
                     self._take(answer)
                 elif answer.kind == guests.ERROR:
-                    end = guests.decode_error(answer.body)
+                    error = guests.decode_error(answer.body)
+                    end = OwnerLost(error.message, hint=error.hint)
                     break
                 else:
                     end = OwnerLeft("the owner of the directory has left")

@@ -1,0 +1,121 @@
+"""How a process comes by the grid of a data directory: as its owner, or as a guest of the process that is.
+
+Owners come and go, so both ways are tried in turn until one works: the owner that holds the lock may have
+no socket yet, or leave between two tries. Only a directory that stays locked by a process that never
+answers ends in an error.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from flo.api.clock import Clock, SystemClock
+from flo.api.errors import Overloaded, Unavailable
+from flo.api.grid import Grid
+from flo.client.remote import OwnerLeft, RemoteGrid
+from flo.grid.gateway import Gateway, socket_paths
+from flo.log.errors import DirectoryLocked
+
+ATTACH_TIMEOUT_MS = 30_000  # longer than an owner's planned stop takes
+RETRY_FIRST_MS = 2
+RETRY_LONGEST_MS = 50
+
+OpenOwner: TypeAlias = Callable[[str], Grid]  # of a directory; raises DirectoryLocked
+
+
+class Attachment:
+    """A grid in use. `owner` tells whether this process holds the directory, and so executes the runs."""
+
+    def __init__(self, grid: Grid, gateway: Gateway | None = None, *, owner: bool) -> None:
+        self.grid = grid
+        self.owner = owner
+        self._gateway = gateway
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """A guest detaches. An owner leaves as at a planned stop, and one of its guests takes over."""
+        if self._gateway is not None:
+            self._gateway.close()
+        self.grid.close()
+
+
+def data_directory(given: str | None = None) -> str:
+    """The directory that is named, else FLO_DATA_DIR, else ~/.flo/data; absolute."""
+    return os.path.abspath(os.path.expanduser(given or os.environ.get("FLO_DATA_DIR") or "~/.flo/data"))
+
+
+def attach(
+    directory: str,
+    *,
+    open_owner: OpenOwner | None = None,
+    on_warning: Callable[[str], None] | None = None,
+    timeout_ms: int = ATTACH_TIMEOUT_MS,
+    stopping: threading.Event | None = None,
+    clock: Clock | None = None,
+) -> Attachment:
+    """Becomes the owner of the directory or its owner's guest, whichever comes first. `on_warning` gets what an
+    owner should tell a person about the directory, such as a torn tail that was cut.
+
+    Raises Unavailable when neither is possible within `timeout_ms` or `stopping` is set meanwhile, Conflict
+    when the owner runs another version, and what opening a directory raises (flo.log.errors).
+    """
+    if open_owner is None:
+        from flo.client.owner import open_node
+
+        open_owner = partial(open_node, on_warning=on_warning)
+    clock = clock or SystemClock()
+    stopping = stopping or threading.Event()
+    give_up = clock.monotonic_ms() + timeout_ms
+    pause = RETRY_FIRST_MS
+    while True:
+        remote, reason = _as_guest(directory)
+        if remote is not None:
+            return Attachment(remote, owner=False)
+        try:
+            grid = open_owner(directory)
+        except DirectoryLocked as locked:
+            reason = reason or str(locked)
+        else:
+            return _as_owner(grid, directory)
+        left = give_up - clock.monotonic_ms()
+        if left <= 0:
+            raise Unavailable(
+                f"{directory} is in use by another process, which does not answer: {reason}",
+                hint="try again, or end that process",
+            )
+        if stopping.wait(min(pause, left) / 1000):
+            raise Unavailable(f"stopped while waiting for {directory}")
+        pause = min(pause * 2, RETRY_LONGEST_MS)
+
+
+def _as_guest(directory: str) -> tuple[RemoteGrid | None, str]:
+    """A connection to the owner's socket, or why there is none ("" when there is no socket)."""
+    reason = ""
+    for path in socket_paths(directory):
+        if not os.path.exists(path):
+            continue
+        try:
+            return RemoteGrid(path), ""
+        except (OwnerLeft, Overloaded) as error:
+            reason = str(error)
+    return None, reason
+
+
+def _as_owner(grid: Grid, directory: str) -> Attachment:
+    try:
+        return Attachment(grid, Gateway(grid, directory), owner=True)
+    except BaseException:
+        grid.close()
+        raise
