@@ -14,7 +14,7 @@ app = _options.command_group()
 
 @app.command()
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Scripts.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Scripts.")],
     format: _options.Format = None,
 ) -> None:
     """Check scripts without running them.

@@ -11,17 +11,31 @@ from flo.api.grid import RunView
 
 class ExitCode(IntEnum):
     OK = 0
-    FAILED = 1  # not found, false, empty; the run failed or is paused; the directory or its log is unusable
-    USAGE = 2  # usage or script error, nothing was done
-    REFUSED = 3  # bad request, conflict
-    RETRYABLE = 4  # overloaded, unavailable, no space
-    DISCONNECTED = 5  # cannot connect
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    RETRYABLE = 4
+    DISCONNECTED = 5
     CANCELLED = 6
     TIMED_OUT = 7
-    HUNG_UP = 129  # SIGHUP; like Ctrl-C
-    INTERRUPTED = 130  # Ctrl-C: a run stays resumable
-    TERMINATED = 143  # SIGTERM; like Ctrl-C
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
 
+
+MEANINGS: Final = {
+    ExitCode.OK: "success; the run completed",
+    ExitCode.FAILED: "not found, or empty; the run failed or is paused; the data directory cannot be used",
+    ExitCode.USAGE: "wrong usage, or an error in the script; nothing was done",
+    ExitCode.REFUSED: "refused: a wrong argument, a conflict",
+    ExitCode.RETRYABLE: "try again: overloaded, unavailable, no space",
+    ExitCode.DISCONNECTED: "cannot connect",
+    ExitCode.CANCELLED: "the run was cancelled",
+    ExitCode.TIMED_OUT: "the run timed out",
+    ExitCode.HUNG_UP: "the terminal went away; otherwise as Ctrl-C",
+    ExitCode.INTERRUPTED: "Ctrl-C: the run stays resumable, and the message says how",
+    ExitCode.TERMINATED: "SIGTERM; otherwise as Ctrl-C",
+}
 
 BY_STATUS: Final = {
     "completed": ExitCode.OK,

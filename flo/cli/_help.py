@@ -14,7 +14,7 @@ app = _options.command_group()
 @app.command()
 def help(
     ctx: typer.Context,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", help="The command's words.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="The command's words.")] = None,
 ) -> None:
     """Show the help of a command.
 

@@ -48,7 +48,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format", "-o", "--output", metavar="text|json", callback=_format,
-        help="Text for people, JSON for programs.", show_default="text",
+        help="Text for people (the default), JSON for programs.",
     ),
 ]  # fmt: skip
 

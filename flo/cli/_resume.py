@@ -20,7 +20,7 @@ app = _options.command_group()
 @app.command()
 def resume(
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Runs; without any, all unfinished ones.")
+        list[str] | None, typer.Argument(metavar="ID", help="Runs; without any, all unfinished ones.")
     ] = None,
     format: _options.Format = None,
     data_dir: _options.DataDir = None,

@@ -63,9 +63,7 @@ def _attached(prepared: Prepared, format: str, data_dir: str | None) -> ExitCode
     from flo.cli import _display, _exit, _following
 
     def work(session: Any, on_update: Any, on_end: Any) -> list[RunView]:
-        view = session.run(prepared, on_update)
-        on_end(view)
-        return [view]
+        return [session.run(prepared, on_update, on_end)]
 
     return _following.follow(
         work,

@@ -133,7 +133,9 @@ def cancel(
 def signal(
     id: RunId,
     type: Annotated[str, typer.Argument(metavar="TYPE", help="What the flow waits for.")],
-    payload: Annotated[str, typer.Argument(metavar="[JSON]", help="What the flow gets; - reads stdin.")] = "null",
+    payload: Annotated[
+        str, typer.Argument(metavar="JSON", help="What the flow gets; - reads stdin.", show_default=False)
+    ] = "null",
     data_dir: _options.DataDir = None,
     format: _options.Format = None,
 ) -> None:

@@ -132,7 +132,7 @@ def run_text(view: RunView, now: int) -> str:
         fields.append(("result", line))
     if view.error is not None:
         fields.append(("error", error_text(view)))
-    width = max(len(name) for name, _ in fields) + 2
+    width = len("waits for") + 2
     text = "".join(f"{name:<{width}}" + value.replace("\n", "\n" + " " * width) + "\n" for name, value in fields)
     if view.error is not None and view.error.traceback:
         text += "\n" + view.error.traceback.rstrip("\n") + "\n"

@@ -1,0 +1,83 @@
+"""docs/cli.md, made from the commands themselves: `python -m flo.cli._reference > docs/cli.md`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from flo.cli._app import PROGRAM, app
+from flo.cli._exit import MEANINGS
+
+_HEAD = """\
+# The command line
+
+`flo --help` and `flo COMMAND --help` show the same. Data goes to stdout, everything else to stderr, and
+`--format json` gives every command's data as JSON. `--format` and `--data-dir` may also stand before the command.
+With `NO_COLOR` set, with `TERM=dumb`, and wherever no terminal is, there are no colours and no live tree.
+
+`flo --install-completion` teaches your shell the commands and options.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    codes = [(str(int(code)), meaning) for code, meaning in MEANINGS.items()]
+    parts = [_HEAD, "## Exit codes\n", _table(("code", "meaning"), codes)]
+    for words, command in _leaves((PROGRAM,), typer.main.get_command(app)):
+        parts += [f"## {' '.join(words)}\n", *_page(words, command)]
+    return "\n".join(parts)
+
+
+def _leaves(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield words, command
+    for name in children or ():
+        yield from _leaves((*words, name), children[name])
+
+
+def _page(words: tuple[str, ...], command: Any) -> Iterator[str]:
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
+    usage = [*words, *(["[OPTIONS]"] if options else []), *map(_usage, arguments)]
+    yield f"    {' '.join(usage)}\n"
+    yield from _paragraphs(inspect.cleandoc(command.help))
+    rows = [(f"`{param.metavar}`", param.help) for param in arguments]
+    rows += [(_option(param), param.help) for param in options]
+    if rows:
+        yield _table(("", "meaning"), rows)
+
+
+def _usage(argument: Any) -> str:
+    several = "..." if argument.nargs != 1 else ""
+    return argument.metavar + several if argument.required else f"[{argument.metavar}]{several}"
+
+
+def _option(option: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in option.opts)
+    return names if option.is_flag else f"{names} `{option.metavar}`"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Text as it is, examples (marked for the help by a line with \\b) as code."""
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.splitlines()
+        if lines[0] == "\b":
+            lines = ["```", *(line.removeprefix("  ") for line in lines[1:]), "```"]
+        yield "\n".join(lines) + "\n"
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    cells = [head, ("---", "---"), *((_cell(name), _cell(text)) for name, text in rows)]
+    return "".join(f"| {name} | {text} |\n" for name, text in cells)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,1 @@
+from tests.cli.fakes import command as command
