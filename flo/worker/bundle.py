@@ -32,29 +32,31 @@ class BundleDamaged(FloError):
 class Bundle:
     """Immutable. Two bundles with equal digests are equal.
 
-    `files` holds label → text of the script and its modules, `prelude` file name → text of the prelude's
-    sources, `data` the canonical bytes, `digest` their SHA-256. `root` is where the files lie, for messages,
-    when the bundle was made from files; it is no part of the content.
+    `files` holds label → text of every module that can be loaded: the script, its modules and the prelude.
+    `prelude` holds file name → text of the prelude's sources, `data` the canonical bytes, `digest` their
+    SHA-256. `root` is where the files lie, for messages, when the bundle was made from files; it is no part
+    of the content.
     """
 
     __slots__ = ("files", "entry", "prelude", "prelude_version", "digest", "data", "root")
 
     def __init__(
         self,
-        files: Mapping[str, str],
+        scripts: Mapping[str, str],
         entry: str,
         *,
         prelude: Mapping[str, str] | None = None,
         prelude_version: str = PRELUDE_VERSION,
         root: Path | None = None,
     ) -> None:
-        assert entry in files, "the entry is one of the files"
-        self.files: Mapping[str, str] = MappingProxyType(dict(sorted(files.items())))
+        assert entry in scripts, "the entry is one of the files"
         self.entry = entry
         sources = installed_prelude() if prelude is None else prelude
         self.prelude: Mapping[str, str] = MappingProxyType(dict(sorted(sources.items())))
         self.prelude_version = prelude_version
-        content = _Content(FORMAT, entry, list(self.files.items()), prelude_version, list(self.prelude.items()))
+        own = sorted(scripts.items())
+        self.files: Mapping[str, str] = MappingProxyType({**dict(own), PRELUDE: self.prelude[PRELUDE_MAIN]})
+        content = _Content(FORMAT, entry, own, prelude_version, list(self.prelude.items()))
         self.data = _encode(content)
         self.digest = hashlib.sha256(self.data).digest()
         self.root = root
@@ -88,13 +90,9 @@ class Bundle:
         return bundle
 
     @property
-    def prelude_text(self) -> str:
-        """The prelude's main file, the module `flo/prelude/v1`."""
-        return self.prelude[PRELUDE_MAIN]
-
-    def text(self, label: str) -> str:
-        """The source of a module by its canonical label. Raises KeyError."""
-        return self.prelude_text if label == PRELUDE else self.files[label]
+    def scripts(self) -> dict[str, str]:
+        """The files without the prelude."""
+        return {label: text for label, text in self.files.items() if label != PRELUDE}
 
     @staticmethod
     def resolve(importer: str, label: str) -> str:
@@ -108,7 +106,7 @@ class Bundle:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Bundle({self.entry!r}, {len(self.files)} files, {self.digest.hex()[:12]})"
+        return f"Bundle({self.entry!r}, {len(self.files) - 1} files, {self.digest.hex()[:12]})"
 
 
 class _Content(msgspec.Struct, frozen=True, array_like=True):
@@ -137,7 +135,7 @@ def _decode(data: bytes) -> _Content:
     found = [label for label, _ in content.files]
     if content.format != FORMAT or content.entry not in found or PRELUDE_MAIN not in dict(content.prelude):
         raise BundleDamaged("the bundle lacks a part")
-    if not all(labels.is_canonical(label) for label in found):
+    if PRELUDE in found or not all(labels.is_canonical(label) for label in found):
         raise BundleDamaged("the bundle holds a file outside its root")
     if len(found) > BUNDLE_FILES or sum(len(text.encode()) for _, text in content.files) > BUNDLE_BYTES:
         raise BundleDamaged(f"the bundle is over {BUNDLE_FILES} files or {BUNDLE_BYTES >> 20} MiB")

@@ -1,10 +1,13 @@
-"""What to say to somebody who used a name that does not exist."""
+"""What to say to somebody who used a name that does not exist, or met one of the interpreter's errors."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from flo.api.limits import CALL_DEPTH, STARLARK_STEPS
 from flo.worker.prelude_files import PRELUDE
+from flo.worker.source import scan
 
 BUILTINS = frozenset(
     "abs all any bool chr dict dir enum enumerate fail filter float getattr hasattr hash int isinstance len list map "
@@ -70,3 +73,53 @@ def similar(name: str, names: Iterable[str]) -> str:
 
     found = get_close_matches(name[:100], [one for one in sorted(names) if not one.startswith("__")], n=1, cutoff=0.7)
     return f", did you mean `{found[0]}`?" if found else ""
+
+
+_LOCAL = re.compile(r"Local variable `(?P<name>[^`]*)` referenced before assignment")
+# What the interpreter says when something fails, and what a newcomer can do about it.
+_MESSAGES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\AImmutable\Z"), "values of a module are frozen once it is loaded: make a copy and change that, "
+     "or pass the value as an argument and return it"),
+    (re.compile(r"mutates an iterable .* while iterating"), "loop over a copy: `for x in list(values):`"),
+    (re.compile(r"\AKey `.*` was not found\Z", re.DOTALL), "d.get(key) gives None for a missing key, "
+     "d.get(key, default) the default"),
+    (re.compile(r"\AIndex `.*` is out of bound\Z"), "compare with len(…) first"),
+    (re.compile(r"call stack overflow"), f"functions may call each other {CALL_DEPTH:,} levels deep: "
+     "use a loop, or end the recursion earlier"),
+    (re.compile(r"\AEvaluation cancelled\Z"), f"an evaluation may take {STARLARK_STEPS:,} loop rounds and calls: "
+     "split the work into flows, or end the loop earlier"),
+    (re.compile(r"Operation `\+` not supported for types `(string` and `\w+|\w+` and `string)`"),
+     'turn the other value into text first: "…" + str(value), or "… {}".format(value)'),
+    (re.compile(r"Operation `call\(\)` not supported on type `(NoneType|record|struct)`"),
+     "only functions and flows can be called"),
+    (re.compile(r"Operation `\.\w+=` not supported on type `struct`"), "structs cannot be changed: make a new one, "
+     "or use a dict"),
+    (re.compile(r"Operation `\(iter\)` not supported on type `int`"), "use range(n) to count"),
+    (re.compile(r"Operation `\(iter\)` not supported on type `string`"), "use text.elems() for the characters"),
+    (re.compile(r"Value of type `(list|dict)` is not hashable"), "keys of a dict are strings, numbers or tuples"),
+    (re.compile(r"Object of type `NoneType` has no attribute"), "the value before the dot is None"),
+    (re.compile(r"has no attribute `(read|write|items|keys|append)`"), "look at what type(…) gives for the value"),
+    (re.compile(r"\AMissing parameter `|\AFound .* extra (positional|named)"), "compare the call with the `def`"),
+    (re.compile(r"Record instance cannot be created"), "assign the record type to a name at the top level first"),
+)  # fmt: skip
+
+
+def message_hint(message: str, text: str | None = None) -> str:
+    """What to do about an error of the interpreter, or "". `text` is the source of the file that it names."""
+    local = _LOCAL.search(message)
+    if local:
+        return _unassigned(local["name"], text)
+    return next((hint for pattern, hint in _MESSAGES if pattern.search(message)), "")
+
+
+def _unassigned(name: str, text: str | None) -> str:
+    at_top = text is not None and name in scan(text).bound
+    if at_top:
+        return (
+            f"`{name}` gets its value further down the file, or after the file's first action: bind it above what "
+            'uses it, and put what acts under `if __name__ == "__flow__":` at the end'
+        )
+    return (
+        f"a function that assigns `{name}` anywhere has a variable of its own by that name: give it a value first, "
+        "or pass it as an argument"
+    )
