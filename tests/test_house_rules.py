@@ -15,6 +15,7 @@ import pytest
 import flo
 from flo.api import limits, outcome
 from flo.api.errors import FloError
+from flo.worker import problems
 from tests.support.flo_command import EXAMPLES, ROOT
 
 LINES_MAX = 700  # of one file: above it a module holds more than one idea
@@ -148,8 +149,18 @@ def test_every_error_code_is_documented():
     assert codes - headings("errors.md") == set()
 
 
+def test_every_reason_for_a_pause_is_documented():
+    assert headings("errors.md") >= {"NonDeterministic", "crashing"}
+
+
 def test_every_error_kind_of_a_result_is_documented():
     assert outcome.ERROR_KINDS - headings("errors.md") == set()
+
+
+def test_every_code_of_flo_check_is_documented_with_its_meaning():
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+
+    assert dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", text, re.MULTILINE)) == problems.CODES
 
 
 def test_every_limit_is_documented_with_its_value():
