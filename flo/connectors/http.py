@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from flo.connectors._http_connections import Connections
 from flo.connectors._http_request import Request, parse, place_of
 from flo.connectors._http_response import headers_of, read_body, value_of
 from flo.connectors.contract import Connector, ConnectorContext, ConnectorError, Job, SecretSource
@@ -18,8 +19,6 @@ from flo.connectors.contract import Connector, ConnectorContext, ConnectorError,
 if TYPE_CHECKING:
     import httpx
 
-KEEP_ALIVE_S = 2.0  # servers keep idle connections for five seconds and more
-IDLE_CONNECTIONS = 32
 SLOTS = 256
 
 
@@ -31,19 +30,16 @@ class HttpConnector(Connector):
     slots = SLOTS
 
     def __init__(self, *, proxy: str | None = None, hosts: Sequence[str] | None = None) -> None:
-        self._proxy = proxy
+        self._connections = Connections(proxy=proxy)
         self._hosts = hosts
-        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
         self._secrets: SecretSource | None = None
 
     async def open(self, context: ConnectorContext) -> None:
         self._secrets = context.secrets
-        self._transport("http")
+        import httpx  # noqa: F401 - here, where the host may open us ahead of the first job
 
     async def close(self) -> None:
-        for transport in self._transports.values():
-            await transport.aclose()
-        self._transports.clear()
+        await self._connections.close()
 
     async def perform(self, job: Job) -> Any:
         import asyncio
@@ -66,19 +62,20 @@ class HttpConnector(Connector):
         for _ in range(request.redirects + 1):
             self._admit(request)
             try:
-                response = await self._transport(request.url.scheme).handle_async_request(_sendable(request))
-                try:
-                    headers = headers_of(response.headers.raw)
-                    status, location = response.status_code, headers.get("location", "")
-                    following = request.redirected(status, location) if follow else None
-                    if following is None:
-                        has_body = request.method != "HEAD" and status not in (204, 304)
-                        stream = response.stream
-                        assert isinstance(stream, AsyncIterable)
-                        body = await read_body(stream, headers, has_body=has_body, place=request.place)
-                        return value_of(status, headers, body, self._secrets.mask_bytes)
-                finally:
-                    await response.aclose()
+                async with self._connections.use(request.url) as transport:
+                    response = await transport.handle_async_request(_sendable(request))
+                    try:
+                        headers = headers_of(response.headers.raw)
+                        status, location = response.status_code, headers.get("location", "")
+                        following = request.redirected(status, location) if follow else None
+                        if following is None:
+                            has_body = request.method != "HEAD" and status not in (204, 304)
+                            stream = response.stream
+                            assert isinstance(stream, AsyncIterable)
+                            body = await read_body(stream, headers, has_body=has_body, place=request.place)
+                            return value_of(status, headers, body, self._secrets.mask_bytes)
+                    finally:
+                        await response.aclose()
             except ConnectorError:
                 raise
             except Exception as bad:  # noqa: BLE001 - httpx, anyio, ssl and the system each have their own
@@ -89,23 +86,6 @@ class HttpConnector(Connector):
     def _admit(self, request: Request) -> None:
         if self._hosts is not None and not any(fnmatchcase(request.url.host, pattern) for pattern in self._hosts):
             raise ConnectorError("bad_argument", f"{request.place}: requests to this host are not allowed")
-
-    def _transport(self, scheme: str) -> httpx.AsyncHTTPTransport:
-        """One pool for each scheme: loading the certificates takes 20 ms that plain HTTP need not pay."""
-        found = self._transports.get(scheme)
-        if found is None:
-            import ssl
-
-            import httpx
-
-            found = self._transports[scheme] = httpx.AsyncHTTPTransport(
-                verify=httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                http1=True, http2=False, retries=0, proxy=self._proxy,
-                limits=httpx.Limits(
-                    max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
-                ),
-            )  # fmt: skip
-        return found
 
 
 def connectors() -> Iterable[Connector]:
