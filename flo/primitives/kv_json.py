@@ -11,6 +11,7 @@ from msgspec import Raw
 from flo.primitives.machine import Refused
 
 PATH_LENGTH: Final = 4_096
+PATH_STEPS: Final = 128  # each reads the rest of the document once more
 
 Step: TypeAlias = str | int
 
@@ -27,7 +28,10 @@ def parse_path(path: str) -> list[Step]:
     """`$.a[0]` or `.a[0]` gives ["a", 0]; `$` gives []."""
     if len(path) > PATH_LENGTH or _path.fullmatch(path) is None:
         raise Refused("bad_argument", "invalid json path")
-    return [name or int(digits) for name, digits in _step.findall(path)]
+    steps: list[Step] = [name or int(digits) for name, digits in _step.findall(path)]
+    if len(steps) > PATH_STEPS:
+        raise Refused("bad_argument", f"invalid json path: more than {PATH_STEPS} steps")
+    return steps
 
 
 def parse_value(json: bytes) -> bytes:
@@ -70,7 +74,8 @@ def replaced(document: bytes, steps: list[Step], node: bytes | None) -> bytes | 
     for (parent, _), step in zip(reversed(parents[:-1]), reversed(steps[:-1]), strict=True):
         parent[step] = Raw(text)  # type: ignore[index]  # the walk went through this very step
         text = _encode(parent)
-    return text
+    # Two texts that can be read may be nested too deeply to be read as one.
+    return text if node is None else parse_value(text)
 
 
 Children: TypeAlias = dict[str, Raw] | list[Raw] | None
