@@ -14,8 +14,7 @@ from flo.api.grid import LogLine
 from flo.grid.partition import Partition
 from flo.grid.views import ArchivePart, archive_parts
 from flo.log.contract import LogBackend
-from flo.primitives.history import unpack
-from flo.primitives.payload import digest_of, is_reference, reference
+from flo.primitives.payload import digest_of, reference
 from flo.primitives.run_events import Archived
 from flo.primitives.run_state import Run
 
@@ -77,28 +76,3 @@ class Archivist:
                 packed = b"\xdd" + part.output_count.to_bytes(4, "big") + part.output
                 return [LogLine(*line) for line in msgspec.msgpack.decode(packed, type=list[tuple[int, str, str, str]])]
         return []
-
-    def named_blobs(self) -> frozenset[bytes]:
-        """The digests of all blobs that the state names."""
-        found: set[bytes] = set()
-
-        def see(text: str) -> None:
-            if is_reference(text):
-                found.add(digest_of(text.partition(" ")[0]))
-
-        for run in self._partition.machines.runs.runs.values():
-            found.add(run.bundle)
-            see(run.outcome)
-            for name in run.archives or ():
-                see(name)
-            for task in run.all_tasks():
-                for text in (task.args, task.outcome, task.next_args):
-                    see(text)
-                for opened in (task.open or {}).values():
-                    see(opened.params)
-                for record in task.records():
-                    see(record.outcome)
-            for _, count, packed in run.attic or ():
-                for record in unpack(packed, count):
-                    see(record.outcome)
-        return frozenset(found)

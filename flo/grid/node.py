@@ -188,7 +188,7 @@ class Node:
         last = self.partition.last_index
         if last - self._snapshot_index >= SNAPSHOT_EVENTS:
             machines = self.partition.machines
-            self._backend.put_snapshot(last, machines.dump(), self._archivist.named_blobs())
+            self._backend.put_snapshot(last, machines.dump(), machines.named_blobs())
 
     def pump(self) -> None:
         """Without threads: makes everything pending durable and releases what waited for it."""

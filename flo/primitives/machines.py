@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from flo.primitives.history import unpack
 from flo.primitives.kv import KV
 from flo.primitives.locks import LockGranted, LockMachine
 from flo.primitives.machine import Event, Machine
 from flo.primitives.outcome import error
+from flo.primitives.payload import digest_of, is_reference
 from flo.primitives.run import RunMachine
 from flo.primitives.run_actions import Actions
 from flo.primitives.run_decide import advance, parent_answer, resolve, stop, sweep, timer
@@ -109,6 +111,31 @@ class Machines:
             raise ValueError(f"a snapshot with the sections {sorted(sections)}, this program knows {sorted(known)}")
         for machine in self._all:
             machine.load(sections[machine.name])
+
+    def named_blobs(self) -> frozenset[bytes]:
+        """The digests of all blobs that the state names."""
+        found: set[bytes] = set()
+
+        def see(text: str) -> None:
+            if is_reference(text):
+                found.add(digest_of(text.partition(" ")[0]))
+
+        for run in self.runs.runs.values():
+            found.add(run.bundle)
+            see(run.outcome)
+            for name in run.archives or ():
+                see(name)
+            for task in run.all_tasks():
+                for text in (task.args, task.outcome, task.next_args):
+                    see(text)
+                for opened in (task.open or {}).values():
+                    see(opened.params)
+                for record in task.records() if b"@" in task.packed else ():
+                    see(record.outcome)
+            for _, count, packed in run.attic or ():
+                for record in unpack(packed, count) if b"@" in packed else ():
+                    see(record.outcome)
+        return frozenset(found)
 
     def live_runs(self) -> list[Run]:
         return [run for run in self.runs.runs.values() if run.status == "running"]
