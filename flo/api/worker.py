@@ -88,7 +88,20 @@ class RunInfo:
 class Lease:
     """The right to evaluate one strand. Made and owned by the core; workers read it, and may set `slot`."""
 
-    __slots__ = ("run", "task", "phase", "bundle", "flow", "args", "info", "history", "alive", "reason", "waiting", "slot")
+    __slots__ = (
+        "run",
+        "task",
+        "phase",
+        "bundle",
+        "flow",
+        "args",
+        "info",
+        "history",
+        "alive",
+        "reason",
+        "waiting",
+        "slot",
+    )
 
     def __init__(
         self, *, run: str, task: str, phase: str, bundle: bytes, flow: str, args: str, info: RunInfo,
