@@ -24,9 +24,9 @@ from flo.worker.labels import BadLabel, resolve
 from flo.worker.prelude_files import PRELUDE, PRELUDE_MAIN, installed_prelude, prelude_names
 from flo.worker.problems import CODES, Problem
 from flo.worker.source import Lines, Load, Position, Scan, exported, scan
-from flo.worker.syntax import complaints, told
+from flo.worker.syntax import annotation_message, complaints, told
 
-PROBLEMS_MAX = 100  # of one file; who repairs these may ask again
+PROBLEMS_MAX = 100  # errors of one file, and warnings; who repairs these may ask again
 _ANNOTATION_ROUNDS = 20  # unknown names in annotations that are found one by one
 # The interpreter's checker does not know this name, which the worker sets in every module.
 _NAME = '\n__name__ = ""\n'
@@ -161,7 +161,7 @@ class _Walk:
         self._room = BUNDLE_BYTES
 
     def problems(self) -> list[Problem]:
-        return [problem for found in self._found.values() for problem in sorted(found)[:PROBLEMS_MAX]]
+        return [problem for found in self._found.values() for problem in sorted(found)]
 
     def run(self, entry: str) -> None:
         try:
@@ -245,7 +245,7 @@ class _Walk:
             except StarlarkError as error:
                 raw = told(error)
                 at = raw.at or Position(1, 1)
-                self._add(label, at, "syntax", _annotation_message(raw.message))
+                self._add(label, at, "syntax", annotation_message(raw.message))
                 return
             unresolved = None
             for one in found:
@@ -262,12 +262,12 @@ class _Walk:
                 elif self.warnings:
                     self._add(label, at, "type", message, severity="warning", width=width)
             if not unresolved:
-                break
+                if self.warnings and added == _NAME:
+                    self._lint(label, tree)
+                return
             # An unknown name in an annotation hides all other findings: bind it and look again.
             added += f"{unresolved} = None\n"
             tree = parse(label, module.text + added, scanned=module.scan)
-        if self.warnings:
-            self._lint(label, tree)
 
     def _unknown_name(self, label: str, module: _Module, name: str, at: Position) -> None:
         hint = name_hint(name, prelude_names(self.prelude), module.scan.bound)
@@ -340,23 +340,19 @@ class _Walk:
         width: int = 1,
     ) -> None:
         assert code in CODES
+        found = self._found[label]
+        if sum(one.severity == severity for one in found) >= PROBLEMS_MAX:
+            return
         excerpt = _problems.excerpt(self.modules[label].text, at.line, at.col, width=width)
         problem = Problem(self.files.shown(label), at.line, at.col, code, message, severity, excerpt)
-        if problem not in self._found[label]:
-            self._found[label].append(problem)
+        if problem not in found:
+            found.append(problem)
 
 
 def _too_deep(what: str, limit: int) -> str:
     if what == "block":
         return f"blocks (or the branches of one `if`) are more than {limit} levels deep: split them into functions"
     return f"the expression is more than {limit} levels deep: split it, or build the value in a loop"
-
-
-def _annotation_message(message: str) -> str:
-    if "not allowed in type expression" in message:
-        kind = message.split(" expression is not allowed", 1)[0]
-        return f"a {kind} cannot stand in an annotation: use a type such as `str`, `list[int]` or `typing.Any`"
-    return message
 
 
 def _word_at(text: str, at: Position) -> str:

@@ -7,8 +7,7 @@ The sources lie in `prelude/` at the top of the repository and are installed as 
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 
 from flo.worker.source import exported, scan
@@ -28,11 +27,7 @@ class PreludeMissing(RuntimeError):
 def installed_prelude() -> dict[str, str]:
     """File name → text of the installed prelude, sorted. Read once; do not change it."""
     folder = _folder()
-    files = {
-        entry.name: entry.read_text(encoding="utf-8")
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(SUFFIX)
-    }
+    files = {entry.name: entry.read_text(encoding="utf-8") for entry in sorted(folder.glob("*" + SUFFIX))}
     if PRELUDE_MAIN not in files:
         raise PreludeMissing(f"no {PRELUDE_MAIN} in {folder}: reinstall flo")
     return files
@@ -44,9 +39,10 @@ def prelude_names(text: str) -> frozenset[str]:
     return frozenset(exported(scan(text)))
 
 
-def _folder() -> Traversable:
-    try:
-        return resources.files("flo._prelude")
-    except ModuleNotFoundError:
-        # Not installed: the sources are used in place.
-        return Path(__file__).resolve().parents[2] / "prelude"
+def _folder() -> Path:
+    # importlib.resources would do the same, and takes longer to import than the prelude takes to read.
+    package = find_spec("flo._prelude")
+    if package is not None and package.submodule_search_locations:
+        return Path(next(iter(package.submodule_search_locations)))
+    # Not installed: the sources are used in place.
+    return Path(__file__).resolve().parents[2] / "prelude"

@@ -21,6 +21,8 @@ RESERVED = frozenset(
     "as assert async await class del except finally from global import is nonlocal raise try while with yield".split()
 )
 _DEEPENING = frozenset({"and", "else", "for", "if", "in", "lambda", "not", "or"})
+_KEYWORDS = RESERVED | _DEEPENING
+_FLAT = frozenset({"string", "number"})
 _COMPOUND = frozenset({"def", "elif", "else", "for", "if"})
 _ASSIGNMENTS = frozenset({"=", "+=", "-=", "*=", "/=", "//=", "%=", "&=", "|=", "^=", "<<=", ">>="})
 
@@ -132,6 +134,7 @@ class _Scanner:
         self.lines = Lines(text)
         self.levels = [_Level("", 0)]
         self.blocks: list[tuple[int, int, bool]] = []  # indentation, weight, inside a def
+        self.inside_def = False  # of the innermost block
         self.branches: dict[int, int] = {}  # by indentation: branches so far of the `if` there
         self.too_deep: Depth | None = None
         self.loads: list[Load] = []
@@ -157,16 +160,19 @@ class _Scanner:
                 continue
             if kind == "quote":
                 break  # an unfinished string, where the interpreter's lexer stops as well
-            token = Token(kind, match.group(), match.start())
+            text = match.group()
+            if not fresh and self.inside_def and (kind in _FLAT or (kind == "name" and text not in _KEYWORDS)):
+                continue  # the most frequent case: nothing to learn
+            token = Token(kind, text, match.start())
             if fresh:
                 fresh = False
                 self._begin_statement(token, self._indentation(line_start))
             self._deepen(token)
             if self.too_deep is not None:
                 break
-            if kind == "name" and token.text in RESERVED:
-                self.reserved.append((token.text, self.lines.position(token.offset)))
-            if not self._inside_def():
+            if text in RESERVED and kind == "name":
+                self.reserved.append((text, self.lines.position(token.offset)))
+            if not self.inside_def:
                 self.statement.append(token)
         innermost = self.levels[-1]
         unclosed = (innermost.bracket, self.lines.position(innermost.offset)) if len(self.levels) > 1 else None
@@ -212,9 +218,10 @@ class _Scanner:
         outer = self.blocks[-1][0] if self.blocks else 0
         if indentation > outer:
             header, weight = self.previous
-            self.blocks.append((indentation, weight, header == "def" or self._inside_def()))
+            self.blocks.append((indentation, weight, header == "def" or self.inside_def))
         while self.blocks and indentation < self.blocks[-1][0]:
             self.branches.pop(self.blocks.pop()[0], None)
+        self.inside_def = bool(self.blocks) and self.blocks[-1][2]
         branch = self.branches.get(indentation, 0) + 1 if token.text in ("elif", "else") else 1
         self.branches[indentation] = branch
         self.previous = (token.text, branch)
@@ -226,9 +233,6 @@ class _Scanner:
         blank = _INDENTATION.match(self.text, line_start)
         assert blank is not None
         return blank.group().count(" ")
-
-    def _inside_def(self) -> bool:
-        return bool(self.blocks) and self.blocks[-1][2]
 
     def _end_statement(self) -> None:
         tokens, self.statement = self.statement, []

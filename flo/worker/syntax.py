@@ -86,13 +86,21 @@ def complaints(error: BaseException, text: str, found: Scan) -> list[Complaint]:
     return [first, *(one for one in _without_followers(reserved, text) if one.at > at)]
 
 
+def annotation_message(message: str) -> str:
+    """For what the interpreter says about an annotation, while parsing or later."""
+    if "not allowed in type expression" in message:
+        kind = message.split(" expression is not allowed", 1)[0]
+        return f"a {kind} cannot stand in an annotation: use a type such as `str`, `list[int]` or `typing.Any`"
+    return message
+
+
 def _without_followers(reserved: list[Complaint], text: str) -> list[Complaint]:
     """Leaves out words that belong to one already named: `import` after `from`, `except` after `try` …"""
     lines = text.split("\n")
     kept: list[Complaint] = []
     for one in reserved:
         word = lines[one.at.line - 1][one.at.col - 1 :][: one.width]
-        same_line = [other for other in kept if other.at.line == one.at.line]
+        same_line = [other for other in reserved if other.at.line == one.at.line and other.at < one.at]
         if word in ("except", "finally") and any("`try`" in other.message for other in kept):
             continue
         if word in ("import", "as", "from") and same_line:
@@ -129,6 +137,8 @@ def _friendly(message: str, before: str, rest: str) -> str:
         return 'only plain names may stand between the braces of an f-string: use "{}".format(…) for more'
     if "positional-only-arguments" in message:
         return "positional-only parameters (`/`) do not exist"
+    if "not allowed in type expression" in message:
+        return annotation_message(message)
     if "must only occur at the top of a module" in message:
         return "`load` must stand at the top level of the file, outside functions, `if` and `for`"
     if "requires at least two arguments" in message:
@@ -154,7 +164,16 @@ def _friendly(message: str, before: str, rest: str) -> str:
         return "use `==` to compare: an assignment is a statement of its own"
     if any(symbol in what for symbol in _COMPARISONS) and '"and"' in options and '"<"' not in options:
         return "comparisons cannot be chained: write `a < b and b < c`"
-    if rest.startswith("=") and '"="' not in options and re.search(r"(?<![=!<>])=(?!=)", previous):
+    if rest.startswith(">") and previous.endswith("<"):
+        return "`<>` does not exist: write `!=`"
+    if re.match(r"\s*load *\(", before) and options.strip() == '"="':
+        return 'the names in a `load` are strings: load("./file.flow", "name")'
+    if (
+        rest.startswith("=")
+        and not previous.endswith("=")
+        and '"="' not in options
+        and re.search(r"(?<![=!<>])=(?!=)", previous)
+    ):
         return "an assignment has one target only: write one statement for each"
     if "keyword 'else'" in what:
         return "`else` fits no `if` here; `for … else` does not exist"
@@ -173,9 +192,13 @@ def _friendly(message: str, before: str, rest: str) -> str:
     if "unexpected end of file" in what or "unexpected new line" in what:
         if '"INDENT"' in options or previous.endswith(":"):
             return "an indented block is missing here"
+        if '":"' in options and options.count('"') <= 4:
+            return "a `:` is missing at the end of the line"
         return f"the line ends too early{_expecting(options)}"
     if '"INDENT"' in options:
         return "an indented block is missing here"
+    if '"and"' in options and re.search("identifier|literal", what):
+        return f"{what}: an operator, a comma or a quote is missing before it"
     return what + _expecting(options)
 
 
@@ -183,7 +206,7 @@ def _expecting(options: str) -> str:
     found = re.findall(r'"((?:\\.|[^"\\])*)"', options)
     if not 0 < len(found) <= _EXPECTED_SHOWN or any(word.isupper() for word in found):
         return ""
-    return ", expected " + " or ".join(f"`{option}`" for option in found)
+    return ", expected " + " or ".join("the end of the line" if one == r"\n" else f"`{one}`" for one in found)
 
 
 def _invalid_input(rest: str) -> str:
@@ -196,6 +219,8 @@ def _invalid_input(rest: str) -> str:
         return "write `a if condition else b`"
     if character == "`":
         return "backquotes mean nothing: use str(…)"
+    if character and character in "“”„‘’«»":
+        return f"`{character}` is a typographic quote: write \" or '"
     if character.isalpha():
         return f"names are made of ASCII letters, digits and _: `{character}` is not allowed outside strings"
     shown = f"`{character}`" if character.isprintable() and character else "a control character"
