@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "resume": "flo.cli._resume",
     "runs": "flo.cli._runs",
     "check": "flo.cli._check",
-    "test": "flo.cli._test",
+    "test": "flo.cli._flow_tests",
     "log": "flo.cli._log",
     "version": "flo.cli._version",
     "help": "flo.cli._help",

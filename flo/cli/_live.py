@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-from rich.tree import Tree
 
 from flo.api.clock import SystemClock
 from flo.api.grid import LogLine, RunView, Waiting
 from flo.cli import _times
+
+# rich is imported by the thread that draws, so a run that is quicker than its first drawing does not pay for it
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.tree import Tree
 
 ROWS_MAX: Final = 20  # of one run
 REDRAW_SECONDS: Final = 0.25  # so nothing is drawn for a run that is quicker
@@ -25,7 +27,7 @@ class LiveTree:
     Thread-safe."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console
         self._clock = SystemClock()
         self._runs: dict[str, RunView] = {}
         self._progress: dict[str, str] = {}
@@ -51,12 +53,15 @@ class LiveTree:
             self._progress.pop(id, None)
 
     def draw(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
         with self._lock:
             if not self._runs or self._closed.is_set():
                 return
             if self._live is None:
                 self._live = Live(
-                    console=self._console,
+                    console=self._console or Console(stderr=True),
                     auto_refresh=False,
                     transient=True,
                     redirect_stdout=False,
@@ -77,6 +82,9 @@ class LiveTree:
 
     def tree(self) -> Tree:
         """What is drawn, one branch for each run."""
+        from rich.text import Text
+        from rich.tree import Tree
+
         now = self._clock.wall_ms()
         top = Tree("", hide_root=True)
         for view in self._runs.values():
@@ -93,6 +101,8 @@ class LiveTree:
 
 def _grow(root: Tree, waiting: Sequence[Waiting], now: int) -> None:
     """Each task hangs below the nearest task above it that waits too."""
+    from rich.text import Text
+
     branches: dict[str, Tree] = {}
     for item in sorted(waiting, key=lambda item: (item.task.count("."), item.since))[:ROWS_MAX]:
         age = (_times.rough(now - item.since), "dim")

@@ -35,8 +35,9 @@ def _leaves(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, .
     children = getattr(command, "commands", None)
     if children is None:
         yield words, command
-    for name in children or ():
-        yield from _leaves((*words, name), children[name])
+    else:
+        for name in children:
+            yield from _leaves((*words, name), children[name])
 
 
 def _page(words: tuple[str, ...], command: Any) -> Iterator[str]:

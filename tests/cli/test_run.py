@@ -47,8 +47,8 @@ def test_json_is_one_object_of_the_promised_shape(command):
     done = command("run", "x.flow::echo", "--id", "order-7", "--format", "json")
 
     assert json.loads(done.stdout) == {
-        "id": "order-7", "flow": "fake::echo", "status": "completed", "result": {}, "error": None, "output": ["echo {}"],
-        "started_at": 1, "finished_at": 3,
+        "id": "order-7", "flow": "fake::echo", "status": "completed", "result": {}, "error": None,
+        "output": ["echo {}"], "started_at": 1, "finished_at": 3,
     }  # fmt: skip
 
 

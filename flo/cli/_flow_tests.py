@@ -12,8 +12,8 @@ from flo.cli._exit import ExitCode
 app = _options.command_group()
 
 
-@app.command()
-def test(
+@app.command("test")
+def run_tests(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Scripts with test_* flows.")],
     only: Annotated[
         str | None, typer.Option("-k", metavar="TEXT", help="Only tests that have this in their name.")
