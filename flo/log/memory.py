@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flo.log.contract import Frame, LogInfo
-from flo.log.errors import LogDamaged, LogError, LogFenced, SyncFailed
-from flo.log.frame import encoded_size
+from flo.log.errors import LogDamaged, LogError, LogFenced, SyncFailed, TooLarge
+from flo.log.frame import BATCH_BYTES, encoded_size
 
 SNAPSHOTS_KEPT: Final = 2
 
@@ -99,17 +99,20 @@ class MemoryBackend:
         fault = self._due_fault()
         if fault is not None and not fault[1]:
             raise fault[0]
+        sizes = [encoded_size(frame.events) for frame in frames]
+        if max(sizes, default=0) > BATCH_BYTES:
+            raise TooLarge(f"a batch of {max(sizes)} bytes is over the limit of {BATCH_BYTES} bytes")
         store = self.store
         with store.lock:
             if self._epoch != store.epoch:
                 self._broken = LogFenced(f"epoch {store.epoch} has claimed the log; this owner has epoch {self._epoch}")
                 raise self._broken
-            for frame in frames:
+            for frame, size in zip(frames, sizes, strict=True):
                 assert frame.first_index == store.last_index + 1, "frames must follow one another"
                 assert frame.epoch == self._epoch, "frames bear the epoch of their claim"
                 store.frames.append(frame)
                 store.first_indexes.append(frame.first_index)
-                store.sizes.append(encoded_size(frame.events))
+                store.sizes.append(size)
                 store.last_index += len(frame.events)
                 store.last_time_ms = max(store.last_time_ms, frame.time_ms)
         if fault is not None:

@@ -7,14 +7,14 @@ its place: one step for the frames above the mark, the torn tail and the room be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
 from flo.log.disk import Disk, replace_file
 from flo.log.errors import DirectoryUnusable, LogDamaged
-from flo.log.file.scan import Scanner, Window, inspect_tail
+from flo.log.file.scan import Batch, Scanner, Window, inspect_tail
 from flo.log.file.segment import (
     SEGMENT_HEADER_BYTES,
     Segment,
@@ -40,10 +40,10 @@ class Found(NamedTuple):
 
 
 def segment_paths(disk: Disk, folder: str) -> list[str]:
-    """Oldest first. Raises DirectoryUnusable for a file that is no segment."""
+    """Oldest first, without what is only being made. Raises DirectoryUnusable for a file that is no segment."""
     if not disk.is_directory(folder):
         return []
-    names = disk.list_directory(folder)
+    names = [name for name in disk.list_directory(folder) if not name.endswith(".tmp")]
     for name in names:
         if not is_segment_name(name):
             raise DirectoryUnusable(
@@ -106,8 +106,11 @@ def content_crc(disk: Disk, handle: int, end: int) -> int:
     return crc
 
 
-def scan_segment(disk: Disk, handle: int, size: int, segment: Segment) -> tuple[Scanner, bool]:
-    """Walks all frames and notes them in `segment`; whether the last was the mark of an orderly close."""
+def scan_segment(
+    disk: Disk, handle: int, size: int, segment: Segment, seen: Callable[[Batch], None] | None = None
+) -> tuple[Scanner, bool]:
+    """Walks all frames and notes them in `segment`, showing each to `seen`; whether the last was the mark of an
+    orderly close."""
     closed = False
     scanner = Scanner(
         Window(disk, handle, size),
@@ -124,6 +127,8 @@ def scan_segment(disk: Disk, handle: int, size: int, segment: Segment) -> tuple[
         segment.note(
             header.first_index, header.event_count, batch.offset, batch.end, header.crc, header.epoch, header.time_ms
         )
+        if seen is not None:
+            seen(batch)
     return scanner, closed
 
 
@@ -136,19 +141,16 @@ def _begin(disk: Disk, handle: int, path: str, before: Segment | None, log_id: b
         raise LogDamaged(
             f"{path} belongs to another log ({header.log_id.hex()})", hint="restore the directory from a backup"
         )
-    if before is not None:
-        check_link(before, header)
+    if before is not None and (reason := broken_link(before, header)):
+        raise damaged(before.path, before.end, reason)
     return Segment(path, header)
 
 
-def check_link(before: Segment, header: SegmentHeader) -> None:
-    """Raises LogDamaged when a segment does not go on where the one before it ends."""
-    if header.first_index != before.last_index + 1 or header.previous != before.last_crc:
-        raise damaged(
-            before.path,
-            before.end,
-            f"sound frames end here at index {before.last_index}, but the next segment goes on at {header.first_index}",
-        )
+def broken_link(before: Segment, header: SegmentHeader) -> str:
+    """Why a segment does not go on where the one before it ends; empty when it does."""
+    if header.first_index == before.last_index + 1 and header.previous == before.last_crc:
+        return ""
+    return f"sound frames end here at index {before.last_index}, but the next segment goes on at {header.first_index}"
 
 
 def _adopt_footer(disk: Disk, handle: int, size: int, segment: Segment, warnings: list[str]) -> bool:

@@ -1,0 +1,307 @@
+"""Looking at a log without owning it: what `flo log verify` and `flo log dump` show.
+
+Nothing is locked or changed, and an owner may go on writing meanwhile: what it is just writing, rolling or
+removing is no damage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from flo.log.contract import Frame
+from flo.log.disk import Disk, SystemDisk, read_file
+from flo.log.errors import DirectoryUnusable, LogDamaged
+from flo.log.file.blobs import blob_files
+from flo.log.file.directory import System, read_system
+from flo.log.file.recovery import broken_link, content_crc, scan_segment, segment_paths
+from flo.log.file.scan import Batch, Scanner, Window, inspect_tail
+from flo.log.file.segment import SEGMENT_HEADER_BYTES, Segment, damaged, parse_segment_header, read_footer
+from flo.log.file.snapshots import Snapshot, SnapshotInvalid, parse_snapshot, snapshot_paths
+from flo.log.frame import CLOSED, FrameInvalid, decode_events
+
+LOOKS: Final = 3  # at a segment whose end looks damaged: an owner may have been writing it
+
+
+class Problem(NamedTuple):
+    """Damage: the log is not what was written, or cannot be read by this release."""
+
+    file: str
+    offset: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: offset {self.offset}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReport:
+    file: str
+    index: int  # 0 when it cannot be read
+    ok: bool
+
+
+@dataclass
+class Report:
+    """What `verify` found."""
+
+    directory: str
+    system: System | None = None
+    first_index: int = 0
+    last_index: int = 0
+    epoch: int = 0
+    segments: int = 0
+    segment_bytes: int = 0
+    frames: int = 0
+    events: int = 0
+    snapshots: list[SnapshotReport] = field(default_factory=list)
+    blobs: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what the next start repairs or ignores
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class DumpedEvent:
+    index: int
+    time_ms: int
+    epoch: int
+    kind: int
+    version: int
+    size: int  # of the payload, in bytes
+    value: Any  # what `decode` made of it
+
+
+def verify(directory: str, *, disk: Disk | None = None) -> Report:
+    """Checks every checksum and the chain. Raises DirectoryUnusable when there is no log to check."""
+    disk = disk or SystemDisk()
+    system = _system(disk, directory)
+    report = Report(directory, system)
+    shard = os.path.join(directory, "00000")
+    folder = os.path.join(shard, "segs")
+    before: Segment | None = None
+    paths = segment_paths(disk, folder)  # first, so that a prefix dropped meanwhile is known to be in a snapshot
+    snapshots = _verify_snapshots(disk, os.path.join(shard, "snaps"), system, report)
+    if not paths and (system.log_id or snapshots):
+        report.problems.append(Problem(folder, 0, "the log's segments are missing"))
+    for number, path in enumerate(paths):
+        try:
+            before = _verify_segment(disk, path, number == len(paths) - 1, before, snapshots, report)
+        except FileNotFoundError:
+            before = None  # the owner has dropped it meanwhile, with all before it
+        except LogDamaged as error:
+            report.problems.append(Problem(path, 0, error.message))
+            before = None
+    _verify_blobs(disk, os.path.join(shard, "blobs"), report)
+    return report
+
+
+def dump(
+    directory: str,
+    *,
+    decode: Callable[[int, int, bytes], Any] = lambda kind, version, payload: payload,
+    from_index: int = 0,
+    disk: Disk | None = None,
+) -> Iterator[DumpedEvent]:
+    """Every event from an index on, decoded by `decode(kind, version, payload)`. Raises LogDamaged where it can
+    read no further, and DirectoryUnusable."""
+    for frame in read_frames(directory, from_index=from_index, disk=disk):
+        for index, event in enumerate(frame.events, frame.first_index):
+            if index >= from_index:
+                kind, version, payload = event
+                value = decode(kind, version, payload)
+                yield DumpedEvent(index, frame.time_ms, frame.epoch, kind, version, len(payload), value)
+
+
+def read_frames(directory: str, *, from_index: int = 0, disk: Disk | None = None) -> Iterator[Frame]:
+    """The whole frames that are in the log now. An unfinished one at the very end is left out."""
+    disk = disk or SystemDisk()
+    log_id = _system(disk, directory).log_id
+    paths = segment_paths(disk, os.path.join(directory, "00000", "segs"))
+    before: Segment | None = None
+    for number, path in enumerate(paths):
+        if number + 1 < len(paths) and _index_in_name(paths[number + 1]) <= from_index:
+            continue
+        handle = disk.open_to_read(path)
+        try:
+            header = parse_segment_header(disk.read(handle, SEGMENT_HEADER_BYTES, 0), path)
+            if log_id and header.log_id.hex() != log_id:
+                raise LogDamaged(f"{path} belongs to another log ({header.log_id.hex()})")
+            if before is not None and (reason := broken_link(before, header)):
+                raise damaged(before.path, before.end, reason)
+            before = Segment(path, header)
+            size = disk.size(handle)
+            scanner = Scanner(
+                Window(disk, handle, size),
+                header,
+                SEGMENT_HEADER_BYTES,
+                next_index=header.first_index,
+                previous=header.previous,
+            )
+            for batch in scanner:
+                head = batch.header
+                if head.flags & CLOSED:
+                    break
+                before.note(
+                    head.first_index, head.event_count, batch.offset, batch.end, head.crc, head.epoch, head.time_ms
+                )
+                if head.event_count and head.last_index >= from_index:
+                    yield batch.frame(path)
+            if number == len(paths) - 1 and (damage := _tail_damage(disk, handle, before, scanner, 0)):
+                raise LogDamaged(str(damage))
+        finally:
+            disk.close(handle)
+
+
+def newest_snapshot(directory: str, *, disk: Disk | None = None) -> Snapshot | None:
+    """The newest good snapshot, or None."""
+    disk = disk or SystemDisk()
+    log_id = bytes.fromhex(_system(disk, directory).log_id)
+    for path in reversed(snapshot_paths(disk, os.path.join(directory, "00000", "snaps"))):
+        try:
+            return parse_snapshot(read_file(disk, path), log_id)
+        except (SnapshotInvalid, FileNotFoundError):
+            continue  # the one before it serves, as for the owner
+    return None
+
+
+def _system(disk: Disk, directory: str) -> System:
+    if not disk.is_directory(directory):
+        raise DirectoryUnusable(f"{directory} is not a directory", hint="name a data directory")
+    path = os.path.join(directory, "SYSTEM")
+    if disk.exists(path):
+        return read_system(disk, path)
+    if disk.is_directory(os.path.join(directory, "00000")):
+        return System(1, 0, 0, 1, "")
+    raise DirectoryUnusable(f"{directory} holds no log", hint="name a data directory")
+
+
+def _index_in_name(path: str) -> int:
+    return int(os.path.basename(path).partition(".")[0])
+
+
+def _verify_segment(
+    disk: Disk, path: str, last: bool, before: Segment | None, snapshot_index: int, report: Report
+) -> Segment:
+    for look in range(LOOKS):
+        part = Report(report.directory)
+        handle = disk.open_to_read(path)
+        try:
+            segment = _check_segment(disk, handle, path, last, before, snapshot_index, report.system, part)
+        finally:
+            disk.close(handle)
+        if part.ok or not last or look == LOOKS - 1:
+            break
+    report.segments += 1
+    report.segment_bytes += segment.end
+    report.frames += part.frames
+    report.events += part.events
+    report.problems += part.problems
+    report.warnings += part.warnings
+    report.first_index = report.first_index or segment.first_index
+    report.last_index = segment.last_index
+    report.epoch = segment.epoch
+    return segment
+
+
+def _check_segment(
+    disk: Disk,
+    handle: int,
+    path: str,
+    last: bool,
+    before: Segment | None,
+    snapshot_index: int,
+    system: System | None,
+    report: Report,
+) -> Segment:
+    header = parse_segment_header(disk.read(handle, SEGMENT_HEADER_BYTES, 0), path)
+    if header.first_index != _index_in_name(path):
+        report.problems.append(Problem(path, 0, f"it begins at index {header.first_index}, which is not its name"))
+    if system is not None and system.log_id and header.log_id.hex() != system.log_id:
+        report.problems.append(Problem(path, 0, f"it belongs to another log ({header.log_id.hex()})"))
+    if before is not None:
+        if reason := broken_link(before, header):
+            report.problems.append(Problem(before.path, before.end, reason))
+    elif header.first_index > snapshot_index + 1 and not report.segments:
+        text = f"the log begins at index {header.first_index}, and no good snapshot reaches up to it"
+        report.problems.append(Problem(path, 0, text))
+    segment = Segment(path, header)
+    size = disk.size(handle)
+
+    def count(batch: Batch) -> None:
+        try:
+            decode_events(batch.body, batch.header.event_count)
+        except FrameInvalid as error:
+            report.problems.append(Problem(path, batch.offset, str(error)))
+        report.frames += batch.frames
+        report.events += batch.header.event_count
+
+    scanner, _ = scan_segment(disk, handle, size, segment, count)
+    try:
+        footer = read_footer(disk, handle, size)
+    except ValueError as error:
+        report.problems.append(Problem(path, segment.end, str(error)))
+        return segment
+    if footer is not None:
+        if (footer.content_end, footer.last_index, footer.last_crc) != (
+            segment.end,
+            segment.last_index,
+            segment.last_crc,
+        ):
+            report.problems.append(Problem(path, segment.end, scanner.reason or "sound frames end before the footer"))
+        elif content_crc(disk, handle, segment.end) != footer.content_crc:
+            report.problems.append(Problem(path, 0, "the segment does not match its checksum"))
+        segment.adopt(footer)
+    elif last:
+        if damage := _tail_damage(disk, handle, segment, scanner, snapshot_index):
+            report.problems.append(damage)
+        elif scanner.reason:
+            report.warnings.append(
+                f"{path}: offset {scanner.offset}: {scanner.reason}: a write that is not finished, "
+                "or that the next start cuts (torn tail)"
+            )
+    else:
+        report.warnings.append(f"{path}: not sealed; the next start does that")
+    return segment
+
+
+def _tail_damage(disk: Disk, handle: int, segment: Segment, scanner: Scanner, snapshot_index: int) -> Problem | None:
+    tail = inspect_tail(Window(disk, handle, disk.size(handle)), scanner.offset, segment.header.log_id)
+    if scanner.newer or max(tail.synced, scanner.synced, snapshot_index) > segment.last_index:
+        return Problem(segment.path, segment.end, f"{scanner.reason or 'frames are missing'}, in the middle of the log")
+    return None
+
+
+def _verify_snapshots(disk: Disk, folder: str, system: System, report: Report) -> int:
+    """Returns the index of the newest good one. A bad one is a problem although a start only warns: it no longer
+    serves for what it was kept."""
+    newest = 0
+    for path in snapshot_paths(disk, folder):
+        try:
+            snapshot = parse_snapshot(read_file(disk, path), bytes.fromhex(system.log_id))
+        except FileNotFoundError:
+            continue  # its owner has removed it meanwhile
+        except SnapshotInvalid as error:
+            report.problems.append(Problem(path, 0, f"bad snapshot: {error}"))
+            report.snapshots.append(SnapshotReport(path, 0, False))
+            continue
+        newest = snapshot.covers
+        report.snapshots.append(SnapshotReport(path, snapshot.covers, True))
+    return newest
+
+
+def _verify_blobs(disk: Disk, folder: str, report: Report) -> None:
+    for path, digest in blob_files(disk, folder):
+        try:
+            found = hashlib.sha256(read_file(disk, path)).digest()
+        except FileNotFoundError:
+            continue  # swept meanwhile
+        report.blobs += 1
+        if found != digest:
+            report.problems.append(Problem(path, 0, "the blob's content does not match its name"))
