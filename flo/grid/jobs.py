@@ -148,8 +148,9 @@ class Jobs:
         assert task.open is not None
         opened = task.open[n]
         return Job(
-            run=run, sid=f"{prefix}.{n}", attempt=opened.attempt, kind=opened.kind, params=opened.params, node=self._node
-        )
+            run=run, sid=f"{prefix}.{n}", attempt=opened.attempt, kind=opened.kind, params=opened.params,
+            node=self._node,
+        )  # fmt: skip
 
     def _mark(self, task: Task, resource: Resource) -> str:
         """How a resource's thing is found again: the same for all its generations."""

@@ -32,6 +32,7 @@ from flo.grid.jobs import Jobs
 from flo.grid.partition import NEVER, Partition, replay
 from flo.grid.payloads import Payloads
 from flo.grid.release import Releases, unknown_outcome
+from flo.grid.snapshotter import Snapshotter
 from flo.grid.strands import Strands
 from flo.grid.time import PartitionTime
 from flo.grid.views import history, log_lines, run_view
@@ -82,6 +83,7 @@ class Node:
         entropy: Callable[[int], bytes],
         threads: bool,
         session: str,
+        snapshotter: Snapshotter | None,
     ) -> None:
         self.log_id = log_id
         self.session = session
@@ -94,7 +96,8 @@ class Node:
         self._closing = False
         self.lost: LogError | None = None
         self.releases = Releases(0)
-        self.commit_group = GroupCommit(backend, self.releases.on_durable, self._on_lost, thread=threads)
+        self._snapshotter = snapshotter
+        self.commit_group = GroupCommit(backend, self._on_durable, self._on_lost, thread=threads)
         self.releases.on_durable(self.commit_group.durable_index)
         self._time = PartitionTime(clock, last_time_ms)
         self.partition = Partition(machines, self.commit_group, self._time, self._on_notes)
@@ -145,10 +148,13 @@ class Node:
             replay(machines, backend.read(from_index), from_index)
             backend.claim()
             machines.runs.rebuild_derived()
+            snapshotter = None
+            if threads and isinstance(url, str) and (directory := directory_of(url)) is not None:
+                snapshotter = Snapshotter(backend, directory, on_warning)
             node = cls(
                 backend, machines, log_id=info.log_id, last_time_ms=info.last_time_ms, snapshot_index=from_index - 1,
                 worker_factory=worker_factory, host_factory=host_factory, clock=clock or SystemClock(), entropy=entropy,
-                threads=threads, session=session or uuid4().hex[:12],
+                threads=threads, session=session or uuid4().hex[:12], snapshotter=snapshotter,
             )  # fmt: skip
         except BaseException:
             backend.close()
@@ -173,6 +179,8 @@ class Node:
             self.jobs.close()
         if self.jobs.host is not None:
             self.jobs.host.stop(limits.STOP_GRACE_MS)
+        if self._snapshotter is not None:
+            self._snapshotter.close()
         if self._ticker is not None:
             self._ticker.join()
         try:
@@ -186,7 +194,10 @@ class Node:
 
     def _snapshot(self) -> None:
         last = self.partition.last_index
-        if last - self._snapshot_index >= SNAPSHOT_EVENTS:
+        newest = self._snapshot_index
+        if self._snapshotter is not None:
+            newest = max(newest, self._snapshotter.newest)
+        if last - newest >= SNAPSHOT_EVENTS:
             machines = self.partition.machines
             self._backend.put_snapshot(last, machines.dump(), machines.named_blobs())
 
@@ -208,6 +219,11 @@ class Node:
     def now(self) -> int:
         with self.partition.lock:
             return self.partition.now()
+
+    def _on_durable(self, index: int) -> None:
+        self.releases.on_durable(index)
+        if self._snapshotter is not None:
+            self._snapshotter.on_durable(index)
 
     def _on_lost(self, error: LogError) -> None:
         """The log is lost (fenced, or its disk failed): nothing that rests on memory may go out any more."""
@@ -497,3 +513,10 @@ class Node:
     def list(self) -> list[RunView]:
         runs = self.partition.machines.runs.runs
         return self._read(lambda: [run_view(run, self.payloads.load, output=False) for run in runs.values()])
+
+
+def directory_of(url: str) -> str | None:
+    """The folder of a `file:` log, as a path that another process understands."""
+    if url == "memory:":
+        return None
+    return os.path.abspath(os.path.expanduser(url.removeprefix("file:").removeprefix("//")))

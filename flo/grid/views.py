@@ -145,7 +145,7 @@ def history(run: Run, load: Load, archived: Callable[[str], bytes]) -> list[Hist
                 status="completed" if run.status == "completed" else "failed",
                 result=_value(outcome, load) if succeeded(outcome) else None,
                 error=None if succeeded(outcome) else _without_traceback(_value(outcome, load)),
-            )  # fmt: skip
+            )
         )
     entries.sort(key=lambda entry: entry.index)
     return entries

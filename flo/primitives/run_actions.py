@@ -209,8 +209,8 @@ class Actions:
         deadline = a.now + p.options.timeout if p.options.timeout is not None else 0
         recorded = recorded_params(a.params)
         event = TaskStarted(
-            run.id, a.task.prefix, a.n, a.stored, "" if recorded == a.stored else recorded, a.where, not a.handle, False,
-            deadline,
+            run.id, a.task.prefix, a.n, a.stored, "" if recorded == a.stored else recorded, a.where, not a.handle,
+            False, deadline,
         )  # fmt: skip
         return [event], None
 
