@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from flo.api.errors import FloError
 from flo.cli import _errors, _options
 from flo.cli._exit import ExitCode
+from flo.cli._signals import Interrupted
 
 COMMANDS: Final = {
     "run": "flo.cli._run",
@@ -34,6 +35,8 @@ def command_line(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else ExitCode.FAILED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except Interrupted as asked:
+        return asked.code
     except Exception as error:  # noqa: BLE001 - whatever it is, a person gets a message and not our traceback
         return _errors.report_unexpected(error)
     return ExitCode.OK

@@ -38,8 +38,8 @@ def follow(
 
         try:
             code = exit_code(work(session, display.update, on_end))
-            display.close()
             signals.leaving(code)
+            display.close()
             return code
         except Interrupted as asked:
             display.close()

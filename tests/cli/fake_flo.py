@@ -1,0 +1,28 @@
+"""`flo` as a process over a grid of its own whose run prints `waiting` and then waits: `fake_flo.py KIND WORDS…`.
+
+KIND is `owner`, `guest`, or `slow` for an owner that never gets done with leaving.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import flo.cli._session
+import flo.client.start
+from flo.cli import main
+from tests.cli.fakes import FakeCommand, prepare
+from tests.client.fake_grid import FakeGrid
+
+if __name__ == "__main__":
+    kind = sys.argv[1]
+    grid = FakeGrid()
+    fake = FakeCommand(grid, owner=kind != "guest")
+    if kind == "slow":
+        grid.close = threading.Event().wait
+    flo.cli._session.attach = fake.attach
+    flo.client.start.prepare = prepare
+    main(sys.argv[2:])
