@@ -23,7 +23,7 @@ import msgspec
 from flo.api.errors import BadArgument, FloError, Overloaded, RunFailed, Unavailable
 from flo.api.grid import FINAL, Grid, HistoryEntry, LogLine, RunView, Update
 from flo.client.attach import Attachment, attach, data_directory
-from flo.client.owner import open_node
+from flo.client.owner import open_memory, open_node
 from flo.client.remote import OwnerLeft, OwnerLost
 from flo.client.start import Prepared, ScriptCache, put_bundle
 from flo.client.values import duration_ms, json_text
@@ -510,7 +510,7 @@ def open(url: str = "", *, durability: str = "sync") -> AsyncGrid:
     machine) or `ephemeral` (all may be lost). Entering raises what opening a directory raises (flo.log.errors).
     """
     if url == "memory:":
-        return AsyncGrid(lambda stopping: _in_memory())
+        return AsyncGrid(lambda stopping: open_memory())
     directory = data_directory(url.removeprefix("file:") or None)
     scheme, colon, _ = url.partition(":")
     if colon and scheme != "file" and "/" not in scheme:
@@ -518,7 +518,3 @@ def open(url: str = "", *, durability: str = "sync") -> AsyncGrid:
     return AsyncGrid(
         lambda stopping: attach(directory, open_owner=partial(open_node, durability=durability), stopping=stopping)
     )
-
-
-def _in_memory() -> Attachment:
-    return Attachment(open_node("memory:"), owner=True)

@@ -9,32 +9,55 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from flo.api.clock import Clock, SystemClock
 from flo.api.errors import Overloaded, Unavailable
 from flo.api.grid import Grid
+from flo.api.version import VERSION
 from flo.client.remote import OwnerLeft, RemoteGrid
 from flo.grid.gateway import Gateway, socket_paths
 from flo.log.errors import DirectoryLocked
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 ATTACH_TIMEOUT_MS = 30_000  # longer than an owner's planned stop takes
 RETRY_FIRST_MS = 2
 RETRY_LONGEST_MS = 50
 
-OpenOwner: TypeAlias = Callable[[str], Grid]  # of a directory; raises DirectoryLocked
+
+
+class OwnedGrid(Grid, Protocol):
+    """What an owner opens."""
+
+    def publish_socket(self, socket: str) -> None:
+        """Tells other processes where this owner listens."""
+        ...
+
+
+OpenOwner: TypeAlias = Callable[[str], OwnedGrid]  # of a directory; raises DirectoryLocked
 
 
 class Attachment:
-    """A grid in use. `owner` tells whether this process holds the directory, and so executes the runs."""
+    """A grid in use. `owner` tells whether this process holds the directory, and so executes the runs. `folder` is
+    removed at the end."""
 
-    def __init__(self, grid: Grid, gateway: Gateway | None = None, *, owner: bool) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        gateway: Gateway | None = None,
+        *,
+        owner: bool,
+        folder: TemporaryDirectory[str] | None = None,
+    ) -> None:
         self.grid = grid
         self.owner = owner
         self._gateway = gateway
+        self._folder = folder
 
     def __enter__(self) -> Self:
         return self
@@ -49,6 +72,8 @@ class Attachment:
         if self._gateway is not None:
             self._gateway.close()
         self.grid.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def data_directory(given: str | None = None) -> str:
@@ -80,15 +105,17 @@ def attach(
     give_up = clock.monotonic_ms() + timeout_ms
     pause = RETRY_FIRST_MS
     while True:
-        remote, reason = _as_guest(directory)
+        remote, reason = _as_guest(socket_paths(directory))
+        if remote is None:
+            try:
+                grid = open_owner(directory)
+            except DirectoryLocked as locked:
+                remote, why = _as_guest([locked.socket])
+                reason = why or reason or str(locked)
+            else:
+                return _as_owner(grid, directory)
         if remote is not None:
             return Attachment(remote, owner=False)
-        try:
-            grid = open_owner(directory)
-        except DirectoryLocked as locked:
-            reason = reason or str(locked)
-        else:
-            return _as_owner(grid, directory)
         left = give_up - clock.monotonic_ms()
         if left <= 0:
             raise Unavailable(
@@ -100,22 +127,27 @@ def attach(
         pause = min(pause * 2, RETRY_LONGEST_MS)
 
 
-def _as_guest(directory: str) -> tuple[RemoteGrid | None, str]:
+def _as_guest(sockets: Iterable[str]) -> tuple[RemoteGrid | None, str]:
     """A connection to the owner's socket, or why there is none ("" when there is no socket)."""
     reason = ""
-    for path in socket_paths(directory):
+    for path in sockets:
         if not os.path.exists(path):
             continue
         try:
-            return RemoteGrid(path), ""
+            return RemoteGrid(path, version=VERSION), ""
         except (OwnerLeft, Overloaded) as error:
             reason = str(error)
     return None, reason
 
 
-def _as_owner(grid: Grid, directory: str) -> Attachment:
+def _as_owner(grid: OwnedGrid, directory: str) -> Attachment:
+    gateway: Gateway | None = None
     try:
-        return Attachment(grid, Gateway(grid, directory), owner=True)
+        gateway = Gateway(grid, directory, version=VERSION)
+        grid.publish_socket(gateway.path)
     except BaseException:
+        if gateway is not None:
+            gateway.close()
         grid.close()
         raise
+    return Attachment(grid, gateway, owner=True)

@@ -192,6 +192,12 @@ class Node:
             self.watches.lost()
             self._backend.close()
 
+    def publish_socket(self, socket: str) -> None:
+        """Tells other processes where this owner listens, where the log has a place for it."""
+        publish = getattr(self._backend, "publish_socket", None)
+        if publish is not None:
+            publish(socket)
+
     def _snapshot(self) -> None:
         last = self.partition.last_index
         newest = self._snapshot_index

@@ -195,6 +195,9 @@ class FakeGrid:
 
         return unwatch
 
+    def publish_socket(self, socket: str) -> None:
+        self.socket = socket
+
     def close(self) -> None:
         self.closed = True
         if self._file is not None:

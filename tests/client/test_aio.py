@@ -24,8 +24,8 @@ def prepared(id: str, flow: str = "fake::hold", args: str = "{}") -> Prepared:
 
 
 async def until(true: Callable[[], object]) -> None:
-    while not true():
-        await asyncio.sleep(0)  # noqa: ASYNC110 - a fake grid has no event for it
+    while not true():  # noqa: ASYNC110 - a fake grid has no event for it
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
