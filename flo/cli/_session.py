@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from flo.api.grid import Grid
-from flo.cli import _signals
+from flo.cli import _out, _signals
 from flo.client.attach import attach, data_directory
 from flo.client.session import Session
 
@@ -14,7 +16,7 @@ T = TypeVar("T")
 
 
 def open_session(data_dir: str | None) -> Session:
-    return Session(data_directory(data_dir), attach=attach)
+    return Session(data_directory(data_dir), attach=partial(attach, on_warning=_warn))
 
 
 def ask(data_dir: str | None, question: Callable[[Grid], T], *, repeatable: bool = True) -> T:
@@ -22,3 +24,8 @@ def ask(data_dir: str | None, question: Callable[[Grid], T], *, repeatable: bool
     _signals.end_at_once()
     with open_session(data_dir) as session:
         return session.call(question, repeatable=repeatable)
+
+
+def _warn(message: str) -> None:
+    """What the owner of a directory should tell a person about it: a torn tail that was cut, a bad snapshot."""
+    _out.note(_out.styled("warning:", "yellow", sys.stderr) + f" {message}")
