@@ -29,23 +29,33 @@ class ScriptError(FloError):
 
 
 class BadArgument(FloError):
+    """An argument of a call or of a run is wrong; nothing was run."""
+
     code = "bad_argument"
 
 
 class NotFound(FloError):
+    """The run, flow or secret does not exist."""
+
     code = "not_found"
 
 
 class Conflict(FloError):
+    """What was asked for is at odds with what is there: the id belongs to another run, or the run is over."""
+
     code = "conflict"
 
 
 class Unavailable(FloError):
+    """The grid cannot answer: its owner went away, or it is stopping or fenced. Trying again may help."""
+
     code = "unavailable"
     retryable = True
 
 
 class Overloaded(FloError):
+    """A bound that protects the process is reached; nothing was done. Trying again may help."""
+
     code = "overloaded"
     retryable = True
 

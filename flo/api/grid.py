@@ -30,6 +30,8 @@ class StartRequest(msgspec.Struct, frozen=True):
 
 
 class RunError(msgspec.Struct, frozen=True):
+    """Why a run ended without a result."""
+
     kind: str
     message: str
     where: str | None = None  # FILE:LINE:COL in a script
@@ -64,6 +66,8 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
+    """One thing that a run asked for, or that happened to it, and what came back."""
+
     index: int  # in the log
     id: str  # structural id, or "" for entries of the run itself
     kind: str  # "http.get", "kv.put", "clock.now", "run.started", "signal.received" …
