@@ -158,16 +158,19 @@ class Jobs:
 
     def _unwanted(self, task: Task, n: int) -> None:
         place = (task.run.id, task.prefix, n)
-        self._give_back(place)
+        kind = self._let_go(place)
+        if kind is not None:
+            self._next(kind)
         job = self._with_host.pop(place, None)
         if job is not None and self.host is not None:
             self.host.cancel([job])
 
-    def _give_back(self, place: _Place) -> None:
+    def _let_go(self, place: _Place) -> str | None:
+        """The place's slot is free again; returns its kind, whose next job the caller sees to."""
         kind = self._held.pop(place, None)
         if kind is not None:
             self._in_use[kind] -= 1
-            self._next(kind)
+        return kind
 
     def _next(self, kind: str) -> None:
         waiting = self._waiting.get(kind)
@@ -232,8 +235,10 @@ class Jobs:
                 for job, outcome in stored:
                     prefix, place, events = self._decide(job, outcome, now)
                     self._with_host.pop((job.run, prefix, place), None)
+                    kind = self._let_go((job.run, prefix, place))
                     self._partition.commit(events, now)
-                    self._give_back((job.run, prefix, place))
+                    if kind is not None:
+                        self._next(kind)
         except FloError:
             return  # the node is lost: who executes the run next finds the claim of a dead session
         for _, outcome in stored:

@@ -181,8 +181,8 @@ def advance(m: RunMachine, locks: LockMachine, now: int, task: Task) -> list[Eve
     for place in range(len(task.resources or ()) - 1, -1, -1):
         assert task.resources is not None
         resource = task.resources[place]
-        if resource.state == "closing":
-            return []
+        if resource.state == "closing" or (resource.state == "opening" and resource.session):
+            return []  # its connector answers first
         if resource.state in ("opening", "waiting", "open", "lost"):
             return close_resource(locks, task, place, resource)
     if task.then == "retry":
@@ -250,7 +250,8 @@ def open_lock(locks: LockMachine, now: int, task: Task, place: int, resource: Re
 def close_resource(locks: LockMachine, task: Task, place: int, resource: Resource) -> list[Event]:
     run, prefix = task.run.id, task.prefix
     if resource.kind != "lock":
-        return [ResourceChanged(run, prefix, place, resource.generation, "closing", "", "")]
+        state = "closed" if resource.state == "opening" else "closing"
+        return [ResourceChanged(run, prefix, place, resource.generation, state, "", "")]
     events = locks.decide_release(NAMESPACE, lock_name(resource), lock_owner(task, resource))
     return [*events, ResourceChanged(run, prefix, place, resource.generation, "closed", "", "")]
 
@@ -411,9 +412,10 @@ def recover(m: RunMachine, now: int, task: Task, session: str) -> list[Event]:
     for place, r in enumerate(task.resources or ()):
         if not r.session or r.session == session:
             continue
-        if r.state in ("opening", "closing"):
-            generation = r.generation + (r.state == "opening")
-            events.append(ResourceChanged(run, prefix, place, generation, r.state, "", ""))
+        if r.state == "opening" and task.phase == "body":
+            events.append(ResourceChanged(run, prefix, place, r.generation + 1, "opening", "", ""))
+        elif r.state in ("opening", "closing"):
+            events.append(ResourceChanged(run, prefix, place, r.generation, "closing", "", ""))
         elif r.state == "open":
             events.append(ResourceChanged(run, prefix, place, r.generation, "lost", "", ""))
     return events
