@@ -120,7 +120,7 @@ def _text_of(body: bytes, content_type: str) -> str | None:
         try:
             if name:
                 return body.decode(name)
-        except (UnicodeError, ValueError):
+        except (ValueError, LookupError):  # not in this charset, or a codec that makes no text
             continue
     return None
 
@@ -130,11 +130,10 @@ def _charset(content_type: str) -> str:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset":
             try:
-                found = codecs.lookup(value.strip().strip("\"'"))
-                known = found.name not in _NO_CHARSETS and bool(b"".decode(found.name) == "")
-            except (LookupError, ValueError, TypeError):
+                found = codecs.lookup(value.strip().strip("\"'")).name
+            except (LookupError, ValueError):
                 return ""
-            return found.name if known else ""
+            return "" if found in _NO_CHARSETS else found
     return ""
 
 

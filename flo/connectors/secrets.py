@@ -102,7 +102,7 @@ class SecretStore:
             ) from None
         except OSError as bad:
             raise ConnectorError("not_found", f"secret {name} cannot be read from {path}: {bad.strerror}") from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             mode = stat.S_IMODE(status.st_mode)
             if not stat.S_ISREG(status.st_mode):
@@ -111,7 +111,9 @@ class SecretStore:
                 raise ConnectorError(
                     "not_found", f"secret {name} is refused: others may use {path} (mode {mode:03o}), chmod 600 it"
                 )
-            data = file.read(SECRET_BYTES + 1)
+            data = os.read(descriptor, SECRET_BYTES + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > SECRET_BYTES:
             raise ConnectorError("not_found", f"secret {name} is refused: {path} is over {SECRET_BYTES} bytes")
         try:
