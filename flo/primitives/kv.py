@@ -23,9 +23,7 @@ from flo.primitives.kv_entry import (
     COUNTER,
     EXPIRES,
     TOMBSTONE,
-    Entry,
     Packed,
-    Version,
     as_entry,
     as_version,
     expiry,
@@ -47,7 +45,7 @@ from flo.primitives.kv_events import (
     KvReaped,
     KvTouched,
 )
-from flo.primitives.kv_pages import Found, JsonNode, Many, Page, Row
+from flo.primitives.kv_pages import Entry, Found, JsonNode, Many, Page, Row, Version
 from flo.primitives.kv_rules import (
     DEFAULT_NAMESPACE,
     HISTORY_LIMIT_DEFAULT,

@@ -1,4 +1,4 @@
-"""A version of a key as one byte string, and what a reader gets to see of it.
+"""A version of a key as one byte string.
 
 A million keys are a million of these and nothing else: no object per field, nothing for the garbage
 collector to visit, and a snapshot takes and gives them as they are. The layout, little-endian, is
@@ -13,7 +13,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, TypeAlias
 
-import msgspec
+from flo.primitives.kv_pages import Entry, Version
 
 Packed: TypeAlias = bytes
 
@@ -31,26 +31,6 @@ pack_header = _header.pack
 pack_counter = _counter.pack
 unpack_counter = _counter.unpack
 pack_number = _number.pack
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """The current value of a key. `kind` is "string" or "counter", whose value is its decimal text."""
-
-    value: bytes
-    version: int
-    kind: str
-    expires_at: int  # epoch ms, 0: never
-    written_at: int
-
-
-class Version(msgspec.Struct, frozen=True, gc=False):
-    """One version of a key; a tombstone has no value."""
-
-    version: int
-    timestamp_ms: int
-    size: int
-    tombstone: bool
-    value: bytes | None
 
 
 def is_alive(packed: Packed, now: int) -> bool:

@@ -1,8 +1,28 @@
-"""What reads of several keys, or of a part of one, answer."""
+"""What readers of the key–value machine get. Structs, so apart from what is compiled."""
 
 from __future__ import annotations
 
 import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """The current value of a key. `kind` is "string" or "counter", whose value is its decimal text."""
+
+    value: bytes
+    version: int
+    kind: str
+    expires_at: int  # epoch ms, 0: never
+    written_at: int
+
+
+class Version(msgspec.Struct, frozen=True, gc=False):
+    """One version of a key; a tombstone has no value."""
+
+    version: int
+    timestamp_ms: int
+    size: int
+    tombstone: bool
+    value: bytes | None
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):

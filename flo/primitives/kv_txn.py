@@ -17,7 +17,6 @@ from flo.primitives.kv_entry import (
     EXPIRES,
     HEADER_BYTES,
     TOMBSTONE,
-    Entry,
     Packed,
     as_entry,
     is_alive,
@@ -27,6 +26,7 @@ from flo.primitives.kv_entry import (
     with_expiry,
 )
 from flo.primitives.kv_events import KvCommitted, KvWrite
+from flo.primitives.kv_pages import Entry
 from flo.primitives.kv_rules import check_match, check_value, expiry_instant, put_expiry, sum_and_expiry
 from flo.primitives.machine import Refused
 
