@@ -1,1 +1,1 @@
-"""How a program or a command comes to a grid: it opens a directory as its owner, or attaches to the owner as a guest."""
+"""How programs and commands come to a grid: as the owner of a directory, or as a guest of its owner."""

@@ -18,13 +18,12 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import msgspec
-
-from flo.api.errors import BadArgument, FloError, Overloaded, RunFailed, Unavailable
+from flo.api.errors import BadArgument, FloError, Overloaded, Unavailable
 from flo.api.grid import FINAL, Grid, HistoryEntry, LogLine, RunView, Update
 from flo.client.attach import Attachment, attach, data_directory
 from flo.client.owner import open_memory, open_node
 from flo.client.remote import OwnerLeft, OwnerLost
+from flo.client.results import result_of
 from flo.client.start import Prepared, ScriptCache, put_bundle
 from flo.client.values import duration_ms, json_text
 from flo.grid.gateway import signal_many, start_many
@@ -33,8 +32,6 @@ T = TypeVar("T")
 
 BATCH_MAX: Final = 4_096  # calls that go to the log together
 EVENTS_KEPT_MAX: Final = 100_000  # updates of one `Run.events()` that its reader has not taken
-
-_decode = msgspec.json.Decoder().decode
 
 
 class Run:
@@ -480,21 +477,6 @@ class _Follow:
 
 def _nothing() -> None:
     """Ends a watch that has not begun."""
-
-
-def result_of(view: RunView) -> Any:
-    """The value of a run that completed. Raises RunFailed for any other end, and for a run that is paused."""
-    if view.status == "completed":
-        return None if view.result is None else _decode(view.result)
-    if view.error is not None:
-        raise RunFailed(
-            id=view.id, status=view.status, kind=view.error.kind, message=view.error.message,
-            where=view.error.where, traceback=view.error.traceback,
-        )  # fmt: skip
-    if view.paused is not None:
-        kind, _, message = view.paused.partition(": ")
-        raise RunFailed(id=view.id, status="paused", kind=kind, message=message or kind, where=None)
-    raise RunFailed(id=view.id, status=view.status, kind=view.status, message=f"the run {view.status}", where=None)
 
 
 def _ends(update: Update) -> bool:
