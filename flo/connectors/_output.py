@@ -36,7 +36,9 @@ class BoundedOutput:
             if len(head) >= length and head[-length] >= 0xC0:
                 head = head[:-length] if _length(head[-length]) > length else head
                 break
-        skip = next((at for at in range(min(4, len(tail))) if tail[at] & 0xC0 != 0x80), 0)
+        skip = 0
+        while skip < min(3, len(tail)) and tail[skip] & 0xC0 == 0x80:
+            skip += 1
         cut = self._total - len(head) - (len(tail) - skip)
         return f"{head.decode(errors='replace')}\n[… {cut:,} bytes cut …]\n{tail[skip:].decode(errors='replace')}"
 
