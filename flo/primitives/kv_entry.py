@@ -25,12 +25,10 @@ REAP_AFTER_MS: Final = 600_000  # a deleted or expired key keeps its history for
 
 _header = Struct("<BQQQ")
 _counter = Struct("<BQQQq")
-_number = Struct("<q")
 unpack_header = _header.unpack_from
 pack_header = _header.pack
 pack_counter = _counter.pack
 unpack_counter = _counter.unpack
-pack_number = _number.pack
 
 
 def is_alive(packed: Packed, now: int) -> bool:

@@ -12,12 +12,13 @@ CHUNK: Final = 1_024  # keys in a chunk when it is built; split at twice that
 class SortedKeys:
     """Adding a key that is there, or removing one that is not, is the caller's error."""
 
-    __slots__ = ("_chunks", "_lasts")
+    __slots__ = ("_chunk", "_chunks", "_lasts")
 
-    def __init__(self, keys: list[bytes] | None = None) -> None:
+    def __init__(self, keys: list[bytes] | None = None, *, chunk: int = CHUNK) -> None:
         """`keys` must be sorted and distinct."""
         given = keys or []
-        self._chunks: list[list[bytes]] = [given[i : i + CHUNK] for i in range(0, len(given), CHUNK)]
+        self._chunk = chunk
+        self._chunks: list[list[bytes]] = [given[i : i + chunk] for i in range(0, len(given), chunk)]
         self._lasts: list[bytes] = [chunk[-1] for chunk in self._chunks]
 
     def add(self, key: bytes) -> None:
@@ -25,7 +26,7 @@ class SortedKeys:
         place = bisect_left(lasts, key)
         if place == len(lasts):
             # Ascending keys fill their chunks instead of leaving halves behind.
-            if place == 0 or len(self._chunks[place - 1]) >= CHUNK:
+            if place == 0 or len(self._chunks[place - 1]) >= self._chunk:
                 self._chunks.append([key])
                 lasts.append(key)
             else:
@@ -34,9 +35,9 @@ class SortedKeys:
             return
         chunk = self._chunks[place]
         insort(chunk, key)
-        if len(chunk) > 2 * CHUNK:
-            half = chunk[:CHUNK]
-            del chunk[:CHUNK]
+        if len(chunk) > 2 * self._chunk:
+            half = chunk[: self._chunk]
+            del chunk[: self._chunk]
             self._chunks.insert(place, half)
             lasts.insert(place, half[-1])
 
@@ -51,9 +52,9 @@ class SortedKeys:
             del self._lasts[place]
             return
         self._lasts[place] = chunk[-1]
-        if len(chunk) < CHUNK // 4 and place + 1 < len(self._chunks):
+        if len(chunk) < self._chunk // 4 and place + 1 < len(self._chunks):
             after = self._chunks[place + 1]
-            if len(chunk) + len(after) <= CHUNK:
+            if len(chunk) + len(after) <= self._chunk:
                 chunk.extend(after)
                 self._lasts[place] = chunk[-1]
                 del self._chunks[place + 1]

@@ -11,6 +11,8 @@ from flo.primitives import kv, kv_rules
 from flo.primitives.kv import KV
 from flo.primitives.kv_deadlines import COARSE_MS
 from flo.primitives.kv_entry import REAP_AFTER_MS
+from flo.primitives.kv_events import KvReaped
+from flo.primitives.kv_txn import TxnDelete, TxnPut
 from flo.primitives.machine import Event
 from tests.support.kv_store import NOW, Store, refusal
 
@@ -200,7 +202,7 @@ def test_one_event_reaps_a_thousand_keys_at_most(store: Store):
     store.now += REAP_AFTER_MS + 2_000
 
     events = store.kv.due(store.now, store.index + 1)
-    assert [len(event.keys) for event in events if isinstance(event, kv.KvReaped)] == [kv.REAP_KEYS]
+    assert [len(event.keys) for event in events if isinstance(event, KvReaped)] == [kv.REAP_KEYS]
     assert store.reap() == kv.REAP_KEYS + 5
 
 
@@ -485,7 +487,7 @@ def test_limits_of_keys_and_values(store: Store):
 
 
 class Explosive(bytes):
-    def __len__(self) -> int:
+    def __hash__(self) -> int:
         raise RuntimeError("in the middle of a decision")
 
 
@@ -494,7 +496,9 @@ def test_an_exception_in_a_decision_changes_nothing(store: Store):
     before = store.kv.dump()
 
     with pytest.raises(RuntimeError):
-        store.put(b"k", Explosive(b"w"))
+        store.put(Explosive(b"k"), b"w")
+    with pytest.raises(RuntimeError):
+        store.kv.decide_commit(NOW, 2, "new", [TxnPut(b"k", b"w"), TxnDelete(b"k"), TxnPut(Explosive(b"k"), b"w")])
     assert store.kv.dump() == before
     assert store.kv.namespaces() == ["default"]
 

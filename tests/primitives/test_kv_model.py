@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flo.primitives import kv
 from flo.primitives.kv import KV
 from flo.primitives.kv_entry import REAP_AFTER_MS
+from flo.primitives.kv_events import KvReaped
 from flo.primitives.kv_txn import TxnDelete, TxnIncr, TxnOp, TxnPut, TxnTouch
 from flo.primitives.machine import Event, Refused
 
@@ -207,7 +207,7 @@ class KvHistories(RuleBasedStateMachine):
             events = self.kv.due(self.now, self.index + 1)
             assert self.kv.dump() == before
             for event in events:
-                assert isinstance(event, kv.KvReaped)
+                assert isinstance(event, KvReaped)
                 for key in event.keys:
                     gone = self.keys.pop((event.ns, key))
                     assert 0 < gone.reaped_from <= self.now

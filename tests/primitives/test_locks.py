@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flo.primitives import locks as locks_module
-from flo.primitives.locks import LockGranted, LockMachine, LockQueued, LockReleased, Owner
+from flo.primitives.locks import LOCK_WAITERS, LockGranted, LockMachine, LockQueued, LockReleased, Owner
 from flo.primitives.machine import Event, Refused
 
 NOW = 1_750_000_000_000
@@ -176,7 +176,7 @@ def test_dropping_many_claims_goes_in_parts(locks: Locks, monkeypatch: pytest.Mo
     assert parts == [2, 2, 1]
 
 
-def test_bad_names_and_long_lines_are_refused(locks: Locks, monkeypatch: pytest.MonkeyPatch):
+def test_bad_names_are_refused(locks: Locks):
     with pytest.raises(Refused, match="lock name is required"):
         locks.acquire("", A)
     with pytest.raises(Refused, match="lock name too long"):
@@ -184,11 +184,16 @@ def test_bad_names_and_long_lines_are_refused(locks: Locks, monkeypatch: pytest.
     with pytest.raises(Refused, match="namespace name"):
         locks.acquire("x", A, "_bad")
     assert locks.acquire("é" * 256, A)
-    monkeypatch.setattr(locks_module, "LOCK_WAITERS", 1)
-    locks.acquire("x", B)
-    locks.acquire("x", C)
-    with pytest.raises(Refused, match="lock 'x' has 1 waiters") as caught:
-        locks.acquire("x", Owner("d", "0", "r"))
+
+
+def test_the_line_of_a_lock_is_bounded():
+    machine = LockMachine()
+    machine.apply(LockGranted("default", "x", *A), 1, NOW)
+    for n in range(LOCK_WAITERS):
+        machine.apply(LockQueued("default", "x", f"run{n}", "0", "guard"), n + 2, NOW)
+
+    with pytest.raises(Refused, match="lock 'x' has 100000 waiters") as caught:
+        machine.decide_acquire("default", "x", B)
     assert caught.value.kind == "quota_exceeded"
 
 
