@@ -141,7 +141,7 @@ class TestGrid:
         self._username = username
         self._mocks: list[_Mock] = []
         self._calls: list[Call] = []
-        self._unmocked: list[str] = []
+        self._unmocked: list[Job] = []
         self._workers: list[InlineWorker] = []
         self._modules = modules or Modules()
         self._host = FakeHost(default=self._answer)
@@ -210,7 +210,7 @@ class TestGrid:
             went_on = sum(on_large_stack(worker.drain) for worker in self._workers)
             self.node.pump()
             if self._unmocked:
-                raise UnmockedAction("\n".join(self._unmocked))
+                raise UnmockedAction("\n".join(map(self._told, self._unmocked)))
             if not went_on and not self._deliver():
                 return
 
@@ -274,10 +274,16 @@ class TestGrid:
                 return mock.reply(call)
         if job.kind == "process.wait":
             return {"exit_code": 0, "stdout": "", "stderr": "", "output": ""}
-        shown = call.input.get("url", "") if isinstance(call.input, dict) else ""
-        message = f"{job.kind} {shown}".strip() + " is not mocked"
-        self._unmocked.append(f"{message} (run {job.run}, action {job.sid}): {job.params[:500]}")
-        return failure("connector", message)
+        self._unmocked.append(job)
+        return failure("connector", "not mocked")
+
+    def _told(self, job: Job) -> str:
+        target = job.input.get("url", "") if isinstance(job.input, dict) else ""
+        where = next((entry.where for entry in self.node.history(job.run) if entry.id == job.sid), "")
+        return (
+            f"{job.kind} {target}".strip() + " is not mocked" + (f", at {where}" if where else "")
+            + f" (run {job.run}, action {job.sid}): {job.params[:500]}"
+        )  # fmt: skip
 
     def _mock_by_flow(self, job: Job) -> Reply:
         try:
