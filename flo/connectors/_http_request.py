@@ -104,10 +104,11 @@ def parse(kind: str, given: Any, secret: Callable[[str], str]) -> Request:
     url = _parse_url(given.get("url"))
     headers = _headers(given.get("headers"))
     body, media_type = _body(given)
-    if (name := given.get("secret_body")) is not None:
+    if (hidden := given.get("secret_body")) is not None:
         if body is not None:
             raise _bad("a request has one body: json, body or secret_body")
-        body, media_type = secret(_text("secret_body", name)).encode(), "text/plain; charset=utf-8"
+        parts = ["{}", hidden] if isinstance(hidden, str) else hidden
+        body, media_type = _filled("secret_body", parts, secret).encode(), "text/plain; charset=utf-8"
     headers += _secret_headers(given.get("secret_headers"), secret)
     named = {header.name.lower() for header in headers}
     if url.userinfo and "authorization" not in named:
@@ -187,15 +188,20 @@ def _secret_headers(given: Any, secret: Callable[[str], str]) -> list[Header]:
         raise _bad("secret_headers must be an object")
     headers: list[Header] = []
     for name, parts in given.items():
-        if not isinstance(parts, list) or len(parts) < 2 or not all(isinstance(part, str) for part in parts):
-            raise _bad(f"secret header {name!r:.80} must be a template and the names of its secrets")
-        pieces = parts[0].split("{}")
-        if len(pieces) != len(parts):
-            raise _bad(f"secret header {name!r:.80} must have one {{}} for each secret")
-        values = [secret(part) for part in parts[1:]]
-        text = pieces[0] + "".join(value + piece for value, piece in zip(values, pieces[1:], strict=True))
+        text = _filled(f"secret header {name!r:.80}", parts, secret)
         headers.append(_header(name, text, secrets=parts[1:]))
     return headers
+
+
+def _filled(what: str, parts: Any, secret: Callable[[str], str]) -> str:
+    """The template at the front of `parts`, with each `{}` replaced by the secret whose name follows."""
+    if not isinstance(parts, list) or len(parts) < 2 or not all(isinstance(part, str) for part in parts):
+        raise _bad(f"{what} must be a template and the names of its secrets")
+    pieces = parts[0].split("{}")
+    if len(pieces) != len(parts):
+        raise _bad(f"{what} must have one {{}} for each secret")
+    values = [secret(part) for part in parts[1:]]
+    return str(pieces[0]) + "".join(value + piece for value, piece in zip(values, pieces[1:], strict=True))
 
 
 def _header(name: str, value: str, *, secrets: list[str] | None = None) -> Header:
@@ -210,12 +216,12 @@ def _header(name: str, value: str, *, secrets: list[str] | None = None) -> Heade
 
 
 def _body(given: dict[str, Any]) -> tuple[bytes | None, str | None]:
-    """The body and its media type. None stands for absent, also as `json`."""
-    text, value = given.get("body"), given.get("json")
-    if text is not None and value is not None:
-        raise _bad("a request has one body: json, body or secret_body")
-    if value is not None:
-        return _encode(value), "application/json"
+    """The body and its media type. `json` may be null, which is JSON too; a `body` of null is none."""
+    text = given.get("body")
+    if "json" in given:
+        if text is not None:
+            raise _bad("a request has one body: json, body or secret_body")
+        return _encode(given["json"]), "application/json"
     if text is None:
         return None, None
     return _text("body", text).encode(), "text/plain; charset=utf-8"

@@ -189,7 +189,7 @@ class LocalHost:
             if key in self._ended:
                 self._answer_now()
                 continue
-            if key in self._accepted:
+            if key in self._accepted and not self.repeatable(job.kind):
                 self._end(job, outcomes.error("interrupted", "this attempt was performed before; its result was given"))
                 continue
             if self._unbegun is not None:

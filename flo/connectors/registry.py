@@ -71,4 +71,6 @@ class Registry:
                 self.problems.append(problem)
                 _log.warning("%s", problem)
                 continue
-            self.add(connector)
+            for kind in kinds:
+                if not (self._builtins and kind in BUILTINS):  # also when the built-in one is not made yet
+                    self._by_kind.setdefault(kind, connector)

@@ -38,7 +38,7 @@ class Waiting(msgspec.Struct, frozen=True):
     """The input of `process.wait`."""
 
     resource: str
-    mark: str
+    mark: str = ""  # of the resource with this name; "" when the flow has none
     generation: int = 1
 
 
@@ -89,7 +89,7 @@ class ResourceConnector(Connector):
         if kind is None:
             raise ConnectorError("resource", f"resource {opening.name}: there is no kind {opening.kind}")
         if not opening.mark or "\0" in opening.mark or "#" in opening.mark:
-            raise ConnectorError("bad_argument", f"resource {opening.name}: its mark is malformed")
+            raise ConnectorError("resource", f"resource {opening.name!r:.80}: a name must not hold # or a zero byte")
         try:
             async with self._turn(opening.mark):
                 return await (kind.open(opening) if job.kind == "resource.open" else kind.close(opening))

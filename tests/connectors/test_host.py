@@ -170,6 +170,17 @@ def test_a_job_handed_out_twice_is_begun_once(make):
     assert len(gate.begun) == 3
 
 
+def test_a_repeatable_job_is_performed_again(make):
+    does = Does(lambda job: 1)
+    does.repeatable = True
+    host, core = make(does)
+    for count in (1, 2):
+        host.submit([job("test.do")])
+        assert core.wait(count)[-1][1] == "+1"
+
+    assert host.repeatable("test.do") and not host.repeatable("http.get")
+
+
 def test_another_attempt_is_another_job(make):
     host, core = make(Does(lambda job: job.attempt))
 

@@ -42,11 +42,14 @@ def test_any_status_is_a_value_with_headers_text_and_parsed_json(bench: Bench, w
 def test_json_and_text_bodies_and_headers_arrive_as_given(bench: Bench, web: RecordingServer):
     bench.ok("http.post", url=web.url + "/json?q=1", json={"a": [1, None, "ü"]}, headers={"X-Mark": "m1", "X-N": 5})
     bench.ok("http.put", url=web.url + "/text", body="raw ✓", headers={"Content-Type": "text/csv"})
+    bench.ok("http.post", url=web.url + "/null", json=None)
+    bench.ok("http.post", url=web.url + "/none")
 
     posted, put = web.seen("/json")[0], web.seen("/text")[0]
     assert posted.json == {"a": [1, None, "ü"]} and posted.query == {"q": ["1"]}
     assert posted.headers["content-type"] == "application/json"
     assert posted.headers["x-mark"] == "m1" and posted.headers["x-n"] == "5"
+    assert [web.seen(path)[0].body for path in ("/null", "/none")] == [b"null", b""]
     assert put.body.decode() == "raw ✓" and put.headers["content-type"] == "text/csv"
 
 
@@ -157,6 +160,7 @@ def test_text_and_parsed_json_must_fit_together(bench: Bench, web: RecordingServ
         ({"url": "{}", "headers": {"Content-Length": "5"}}, "header Content-Length follows from the body"),
         ({"url": "{}", "headers": []}, "headers must be an object of texts"),
         ({"url": "{}", "secret_headers": {"A": ["Bearer", "TOKEN"]}}, "must have one {} for each secret"),
+        ({"url": "{}", "secret_body": ["{}"]}, "secret_body must be a template and the names of its secrets"),
         ({"url": "{}", "secret_headers": {"A": "TOKEN"}}, "must be a template and the names of its secrets"),
         ({"url": "{}", "secret_headers": {"A": ["{}", "../x"]}}, "'../x' is not the name of a secret"),
         ({"url": "{}", "secret_headers": {"A": ["{}", "LINES"]}}, "header A with secret LINES holds a line break"),
@@ -357,7 +361,10 @@ def test_a_secret_is_masked_in_a_binary_answer_too(bench: Bench, web: RecordingS
 
 
 def test_a_missing_secret_is_named_and_nothing_is_sent(bench: Bench, web: RecordingServer):
-    for given in ({"secret_headers": {"X": ["{}", "NOT_THERE"]}}, {"secret_body": "NOT_THERE"}):
+    for given in (
+        {"secret_headers": {"X": ["{}", "NOT_THERE"]}}, {"secret_body": "NOT_THERE"},
+        {"secret_body": ["{}", "NOT_THERE"]},
+    ):  # fmt: skip
         error = bench.error("http.get", url=web.url + "/x", **given)
         assert error["kind"] == "not_found"
         assert error["message"].startswith("secret NOT_THERE does not exist: set FLO_SECRET_NOT_THERE or write ")

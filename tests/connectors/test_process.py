@@ -149,6 +149,7 @@ def test_closing_ends_the_whole_tree_gently_and_may_be_repeated(bench: Bench, ma
     assert os.read(told, 100) == b"asked\n" and marked(mark) == []
     assert bench.ok("resource.close", **opening(mark)) is None
     assert bench.error("process.wait", **waiting(mark))["message"] == "resource step (process) is not open"
+    assert bench.error("process.wait", resource="step")["message"] == "resource step (process) is not open"
     os.close(told)
 
 
