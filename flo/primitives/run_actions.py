@@ -173,7 +173,8 @@ class Actions:
         p = _scan(a.params)
         page = self._kv.scan(a.now, NAMESPACE, p.prefix.encode(), p.limit, p.cursor or "")
         rows = [{"key": _text(row.key), "value": _text(row.value), "version": row.version} for row in page.rows]
-        return _did(a, "+" + _json(rows).decode())
+        shown = {"entries": rows, "cursor": page.cursor or None, "has_more": page.has_more}
+        return _did(a, "+" + _json(shown).decode())
 
     # -- time and chance
 
