@@ -113,7 +113,8 @@ def tell_end(view: RunView, *, always: bool = False) -> None:
         _out.note(_out.styled(f"run {view.id} was cancelled", "yellow", sys.stderr))
     else:
         head = f"run {view.id} " + ("timed out" if view.status == "timed_out" else "failed")
-        _out.note(_out.styled(head, "red", sys.stderr) + ("" if error is None else f": {_show.error_text(view)}"))
+        told = error is None or error.traceback  # which ends with the message
+        _out.note(_out.styled(head, "red", sys.stderr) + ("" if told else f": {_show.error_text(view)}"))
 
 
 def tell_interrupted(ids: Sequence[str], data_dir: str | None, *, owner: bool) -> None:
