@@ -13,7 +13,7 @@ def started(flo_command: FloCommand, server: HttpServer, **values: str) -> Path:
     server.answer("/deployments", Answer(status=201, json={"id": "d1"}))
     script = flo_command.example("approval.flow")
     words = ["run", f"{script}::main", "--id", "deploy", "--detach", "--format", "json"]
-    assert flo_command(*words, *arguments(url=server.url, version="1.4", **values)).exit_code == 0
+    assert flo_command(*words, *arguments(url=server.url, version="v1.4", **values)).exit_code == 0
     return script
 
 
@@ -24,7 +24,7 @@ def test_approval_deploys_after_a_signal_that_came_while_nobody_ran_it(flo_comma
 
     assert signalled.exit_code == 0, str(signalled)
     assert flo_command.resumed("deploy") == {"deployed": True, "deployment": "d1", "by": "ann"}
-    assert server.requests("/deployments")[0].json == {"version": "1.4"}
+    assert server.requests("/deployments")[0].json == {"version": "v1.4"}
 
 
 def test_approval_that_is_refused_deploys_nothing(flo_command: FloCommand, server: HttpServer):
