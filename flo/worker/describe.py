@@ -13,11 +13,10 @@ from flo.worker.bundle import Bundle
 from flo.worker.dialect import on_large_stack
 from flo.worker.errors import explain
 from flo.worker.host import entered
-from flo.worker.modules import Flow, Loaded, LoadFailed, Modules, Outside
+from flo.worker.modules import Flow, Loaded, LoadFailed, Outside, shared
 from flo.worker.strand import check, describe_flow
 from flo.worker.values import decode, encode
 
-_modules = Modules(8)
 T = TypeVar("T")
 
 
@@ -78,7 +77,7 @@ def check_args(bundle: Bundle, symbol: str, args: str) -> str:
 def _load(bundle: Bundle) -> Loaded:
     def load() -> Loaded:
         try:
-            return _modules.get(bundle.digest, lambda _: bundle)
+            return shared.get(bundle.digest, lambda _: bundle)
         except LoadFailed as failed:
             raise _script_error(failed, bundle.scripts) from None
 

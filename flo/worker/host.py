@@ -140,7 +140,7 @@ def _tick() -> bool:
     context = current.context
     try:
         return context.tick()
-    except BaseException as error:  # an interrupt of the main thread can arrive here
+    except BaseException as error:  # noqa: BLE001  # an interrupt of the main thread; broke() keeps it
         context.broke(error)
         return True
 

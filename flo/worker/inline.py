@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flo.api.worker import Lease, RunCore
 from flo.worker.modules import Modules
-from flo.worker.strand import End, Strand
+from flo.worker.strand import End, Strand, allow_nesting
 
 
 class InlineWorker:
@@ -21,6 +21,7 @@ class InlineWorker:
         self._core = core
         self._modules = modules or Modules()
         self._ready: deque[Strand] = deque()
+        allow_nesting()
 
     def start(self, leases: Sequence[Lease]) -> None:
         self._ready.extend(Strand(lease, self._core, self._modules, self) for lease in leases)

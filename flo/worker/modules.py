@@ -32,7 +32,9 @@ TOKEN = secrets.token_hex(16)  # the first positional argument by which the host
 MODULES_KEPT = 64
 _HOST = "flo/host"
 _FLOW = PRELUDE + ".call"
-_SECRET_NAME = re.compile(r"\bsecrets\s*\.\s*([A-Za-z_]\w*)", re.ASCII)
+# A struct has fixed fields, so a reference is made for each name that may be meant: what follows `secrets.`, and
+# names in capitals after any dot, for `s = fctx.secrets`.
+_SECRET_NAME = re.compile(r"\bsecrets\s*\.\s*([A-Za-z_]\w*)|\.\s*([A-Z][A-Z0-9_]+)\b", re.ASCII)
 
 _HOST_TEXT = f"""
 def key_of(x):
@@ -45,6 +47,7 @@ class Flow(msgspec.Struct, frozen=True):
 
     symbol: str
     name: str
+    export: str  # the name under which the host can call it
     quoted: str  # the symbol as JSON
     module: FrozenModule
 
@@ -140,7 +143,8 @@ class Loaded:
         self._names: dict[str, dict[str, str]] = {}  # label → name → key
         self._tick = tick
         self.sources = bundle.scripts
-        self.secrets = sorted({name for text in self.sources.values() for name in _SECRET_NAME.findall(text)})
+        found = (match for text in self.sources.values() for match in _SECRET_NAME.finditer(text))
+        self.secrets = sorted({match[1] or match[2] for match in found})
         self._load(self.entry, ())
         self._match()
 
@@ -185,7 +189,8 @@ class Loaded:
                 if context.broken is not None:
                     raise context.broken from None
                 failure = LoadFailed(context.kind, context.message, error)
-                if not is_entry:
+                # Without calls it failed before its first statement, and the interpreter's module is not usable.
+                if not is_entry or not str(error).startswith("Traceback"):
                     raise failure from None
                 self.stopped = isinstance(context, _EntryInstance) and context.stopped
                 self.error = None if self.stopped else failure
@@ -212,7 +217,7 @@ class Loaded:
             for name, key in names.items():
                 if key.startswith(f"{label}|") and key not in self.by_key:
                     symbol = f"{label}::{name}"
-                    self.by_key[key] = Flow(symbol, name, encode(symbol), self._frozen[label])
+                    self.by_key[key] = Flow(symbol, name, _export(name), encode(symbol), self._frozen[label])
         for label, names in self._names.items():
             for name, key in names.items():
                 if key in self.by_key:
@@ -245,10 +250,15 @@ class Modules:
             loaded = Loaded(read(digest), tick)
             self._loaded[digest] = loaded
             while len(self._loaded) > self._kept:
-                self._loaded.popitem(last=False)
-        else:
-            self._loaded.move_to_end(digest)
+                with suppress(KeyError):
+                    self._loaded.popitem(last=False)
+        elif len(self._loaded) > 1:
+            with suppress(KeyError):  # another thread has just let it go
+                self._loaded.move_to_end(digest)
         return loaded
+
+
+shared = Modules()  # of this process: what was asked about a flow need not be loaded again to run it
 
 
 _PRINT = parse("flo/print", f'load("{PRELUDE}", "print")')
@@ -292,8 +302,16 @@ def _keys_of(module: Module, bound: list[str]) -> dict[str, str]:
         if name.startswith("_"):
             # The host cannot look at private names, so each is asked for alone: it may not have been reached.
             with suppress(StarlarkError):
-                keys.update(_ask_keys(module, [name]))
+                found = _ask_keys(module, [name])
+                if found[name]:
+                    evaluate(module, parse("flo/export", f"{_export(name)} = {name}"), GLOBALS)
+                keys.update(found)
     return {name: keys[name] for name in bound if keys.get(name)}
+
+
+def _export(name: str) -> str:
+    """Private names cannot be called from outside: such flows get another name beside."""
+    return f"flo_private{name}" if name.startswith("_") else name
 
 
 def _ask_keys(module: Module, names: list[str]) -> dict[str, str]:

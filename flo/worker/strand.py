@@ -8,6 +8,7 @@ numbers of its own.
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
@@ -27,6 +28,8 @@ from flo.worker.values import crossing, decode, encode, is_simple
 
 FRAMES = 5_000  # of all flows that call each other directly; 16 MiB of stack take 40,000 (design.md §6.1)
 FRAMES_LEFT = 50  # what a directly called flow must find at least
+
+_RECURSION = 4_000
 
 _FRAME = "\n  * "
 
@@ -171,7 +174,7 @@ class Strand:
         args = task.args if is_simple(task.args) else decode(task.args)
 
         def call() -> Outcome:
-            found: Any = flow.module.call_with(options(call_depth), flow.name, TOKEN, part, self._shown(task), args)
+            found: Any = flow.module.call_with(options(call_depth), flow.export, TOKEN, part, self._shown(task), args)
             return str(found.value)
 
         return self._guarded(call)
@@ -302,13 +305,11 @@ class Strand:
         if task.flow is None:
             args = "{}"
             if text != args:
-                self._fail(
-                    {"kind": "bad_argument", "message": "continue_as_new: the module as a flow has no arguments"}
-                )
+                self._bad("continue_as_new: the module as a flow has no arguments")
         else:
             found = check(task.flow, text)
             if found[0] == "-":
-                self._fail({"kind": "bad_argument", "message": f"continue_as_new: {found[1:]}"})
+                self._bad(f"continue_as_new: {found[1:]}")
             args = found[1:]
         self._all_reached(task)
         self._core.continue_as_new(self.lease, task.prefix, args)
@@ -420,7 +421,7 @@ class Strand:
 
     def _may_act(self, task: _Task) -> None:
         if task.describing:
-            self._fail({"kind": "bad_argument", "message": "a resource's function only describes it and cannot act"})
+            self._bad("a resource's function only describes it and cannot act")
 
     # -- flows
 
@@ -428,15 +429,11 @@ class Strand:
         flow = self._loaded.by_key.get(key)
         if flow is None:
             implementation = key.partition("|")[2].partition("#")[0]
-            message = (
-                f"the flow {implementation}".rstrip()
-                + " is not bound to a top-level name of its module, as a child must be"
-            )
+            message = f"the flow {implementation}".rstrip()
+            message += " is not bound to a top-level name of its module, as a flow that is called or run must be"
             if self._loaded.stopped:
-                message += (
-                    '; what is bound after the first action is not: put what acts under if __name__ == "__flow__":'
-                )
-            self._fail({"kind": "bad_argument", "message": message})
+                message += ' before its first action: put what acts under `if __name__ == "__flow__":`'
+            self._bad(message)
         return flow
 
     def _flow_params(self, text: str) -> tuple[str, str]:
@@ -498,6 +495,9 @@ class Strand:
         self._failure = failure
         raise HostError(failure["message"])
 
+    def _bad(self, message: str) -> NoReturn:
+        self._fail({"kind": "bad_argument", "message": message})
+
     def _unwind(self, why: _Unwinding) -> NoReturn:
         self._unwinding = why
         raise HostError(why.value)
@@ -526,14 +526,19 @@ class Strand:
         raise HostError("NonDeterministic")
 
 
+def allow_nesting() -> None:
+    """Lets flows nest as deep as NESTED_FLOWS says: each level takes a few calls of Python's own."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
+
+
 def check(flow: Flow, args: str) -> str:
     """`+` and the JSON of the arguments with defaults filled in, or `-` and why they do not fit."""
-    return str(flow.module.call(flow.name, TOKEN, "check", decode(args)))
+    return str(flow.module.call(flow.export, TOKEN, "check", decode(args)))
 
 
 def describe_flow(flow: Flow) -> Any:
     """What a flow declares: {"args": …, "options": …}."""
-    return decode(str(flow.module.call(flow.name, TOKEN, "describe")))
+    return decode(str(flow.module.call(flow.export, TOKEN, "describe")))
 
 
 def _short(text: str, bound: int = 300) -> str:
