@@ -249,5 +249,13 @@ def make_folder(disk: Disk, path: str) -> None:
         disk.sync_directory(above or ".")
 
 
+def sync_upwards(disk: Disk, path: str) -> None:
+    """Syncs a folder's name in every folder above it: a process that died may have left some to the page cache."""
+    while (above := parent(path)) and above != path:
+        with sync_errors(above), suppress(PermissionError):  # what this user cannot read, nobody made for this log
+            disk.sync_directory(above)
+        path = above
+
+
 def parent(path: str) -> str:
     return os.path.dirname(path)

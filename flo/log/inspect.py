@@ -19,7 +19,7 @@ from flo.log.file.blobs import blob_files
 from flo.log.file.directory import System, read_system
 from flo.log.file.recovery import broken_link, content_crc, scan_segment, segment_paths
 from flo.log.file.scan import Batch, Scanner, Window, inspect_tail
-from flo.log.file.segment import SEGMENT_HEADER_BYTES, Segment, damaged, parse_segment_header, read_footer
+from flo.log.file.segment import SEGMENT_HEADER_BYTES, Segment, damaged, parse_segment_header, read_footer, segment_path
 from flo.log.file.snapshots import Snapshot, SnapshotInvalid, parse_snapshot, snapshot_paths
 from flo.log.frame import CLOSED, FrameInvalid, decode_events
 
@@ -258,6 +258,9 @@ def _check_segment(
         elif content_crc(disk, handle, segment.end) != footer.content_crc:
             report.problems.append(Problem(path, 0, "the segment does not match its checksum"))
         segment.adopt(footer)
+        following = segment_path(os.path.dirname(path), segment.last_index + 1)
+        if last and not disk.exists(following):  # looked up now: the owner may have rolled since the folder was listed
+            report.problems.append(Problem(following, 0, "the segment is missing"))
     elif last:
         if damage := _tail_damage(disk, handle, segment, scanner, snapshot_index):
             report.problems.append(damage)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from flo.log.contract import Frame, LogInfo
-from flo.log.disk import Disk, SystemDisk, make_folder, sync_errors, write_errors
+from flo.log.disk import Disk, SystemDisk, make_folder, sync_errors, sync_upwards, write_errors
 from flo.log.errors import LogDamaged, LogError, LogFenced, NoSpace, SyncFailed
 from flo.log.file.blobs import Blobs
 from flo.log.file.directory import LOG_ID_BYTES, Directory, remove_temporary
@@ -138,6 +138,10 @@ class FileBackend:
             )
         self._log_id = known
         last = found.segments[-1]
+        if not directory.system.log_id:
+            sync_upwards(self._disk, self._segment_folder)
+        with sync_errors(self._segment_folder):  # a name may be known to the page cache alone
+            self._disk.sync_directory(self._segment_folder)
         if not found.closed:
             settle_last(self._disk, last)
             self._blobs.sync_folders()
@@ -161,6 +165,7 @@ class FileBackend:
             )
         for folder in (self._segment_folder, self._snapshot_folder, self._blob_folder):
             make_folder(self._disk, folder)
+        sync_upwards(self._disk, self._segment_folder)
         self._log_id = self._make_log_id()
         self._writer = SegmentWriter.create(self._disk, self._segment_folder, SegmentHeader(self._log_id, 1, 0, 0, 0))
         self._segments = [self._writer.segment]

@@ -36,7 +36,8 @@ class Blobs:
 
     def sync_folders(self) -> None:
         """A rename that the last owner did not live to sync must not be lost once it was answered for."""
-        for folder in blob_folders(self._disk, self._folder):
+        folders = {self._folder, *blob_folders(self._disk, self._folder)}
+        for folder in sorted(folders | {parent(folder) for folder in folders}):
             with sync_errors(folder):
                 self._disk.sync_directory(folder)
 

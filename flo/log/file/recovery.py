@@ -186,8 +186,7 @@ def _scan_last(disk: Disk, handle: int, size: int, segment: Segment, snapshot_in
             f"{segment.path}: cut {tail.garbage} bytes at offset {scanner.offset}, behind index {segment.last_index}: "
             f"a write that was never finished (torn tail)"
         )
-    pristine = segment.end == SEGMENT_HEADER_BYTES and not closed
-    return (closed or pristine) and not tail.garbage
+    return closed and not tail.garbage
 
 
 def _copy(disk: Disk, segment: Segment) -> Iterator[bytes]:

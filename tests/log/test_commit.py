@@ -1,0 +1,230 @@
+"""Group commit over the memory backend, which fails and holds as told."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from flo.log.commit import SETTLE_ATTEMPTS, GroupCommit
+from flo.log.contract import Frame
+from flo.log.errors import LogError, LogFenced, NoSpace, OutcomeUnknown, SyncFailed, TooLarge
+from flo.log.frame import BATCH_BYTES, FRAME_BYTES, FRAME_EVENTS
+from flo.log.memory import MemoryBackend
+from tests.log.support import Watcher, events, owned, payloads
+
+
+def started(log: MemoryBackend, *, thread: bool = True) -> tuple[GroupCommit, Watcher]:
+    watcher = Watcher()
+    return GroupCommit(log, watcher.durable.append, watcher.lost.append, thread=thread), watcher
+
+
+@pytest.fixture
+def log() -> MemoryBackend:
+    return owned(MemoryBackend())
+
+
+def test_indexes_are_dense_and_durable_after_the_flush(log: MemoryBackend):
+    commit, watcher = started(log)
+
+    assert commit.next_index == 1
+    assert commit.add(events(b"a", b"b"), 1_000) == 2
+    assert commit.add(events(b"c"), 1_001, b"who") == 3
+    assert commit.add([], 1_001) == 3
+    assert commit.wait(3, 10)
+    assert (commit.next_index, commit.last_index, commit.durable_index, commit.pending_bytes) == (4, 3, 3, 0)
+    commit.close()
+    assert watcher.durable[-1] == 3
+    assert payloads(log) == [b"a", b"b", b"c"]
+
+
+def test_nothing_is_durable_while_the_sync_is_held(log: MemoryBackend):
+    commit, watcher = started(log)
+    log.hold()
+    commit.add(events(b"a"), 1_000)
+    assert log.wait_held()
+
+    assert (commit.durable_index, commit.last_index, watcher.durable) == (0, 1, [])
+    assert commit.pending_bytes == 9
+    assert not commit.wait(1, 0)
+    log.release()
+    assert commit.wait(1, 10)
+    commit.close()
+
+
+def test_one_append_is_in_flight_and_the_next_takes_all_that_came_meanwhile(log: MemoryBackend):
+    appends: list[int] = []
+    inner = log.append
+    log.append = lambda frames: (appends.append(sum(len(f.events) for f in frames)), inner(frames))[1]  # type: ignore[method-assign]
+    commit, watcher = started(log)
+    log.hold()
+    commit.add(events(b"first"), 1_000)
+    assert log.wait_held()
+    for number in range(100):
+        commit.add(events(b"%d" % number), 1_000 + number)
+    log.release()
+    commit.wait(101, 10)
+    commit.close()
+
+    assert appends == [1, 100]
+    assert watcher.durable == [1, 101]
+
+
+def test_batches_of_one_time_and_origin_share_a_frame_up_to_its_bounds(log: MemoryBackend):
+    commit, _ = started(log, thread=False)
+    for size in (10, 10, FRAME_BYTES - 60, 60):
+        commit.add(events(b"x" * size), 1_000)
+    commit.add(events(b"other time"), 1_001)
+    commit.add(events(b"other origin"), 1_001, b"who")
+    commit.add(events(*[b""] * FRAME_EVENTS), 1_002)
+    commit.add(events(b"one more"), 1_002)
+    commit.pump()
+
+    assert [(f.first_index, len(f.events)) for f in log.read()] == [
+        (1, 3), (4, 1), (5, 1), (6, 1), (7, FRAME_EVENTS), (7 + FRAME_EVENTS, 1),
+    ]  # fmt: skip
+
+
+def test_a_shared_frame_leaves_the_callers_list_alone(log: MemoryBackend):
+    commit, _ = started(log, thread=False)
+    mine = events(b"a")
+    commit.add(mine, 1_000)
+    commit.add(events(b"b"), 1_000)
+    commit.pump()
+
+    assert mine == events(b"a")
+    assert payloads(log) == [b"a", b"b"]
+
+
+def test_a_batch_over_the_limit_is_refused_before_anything_happens(log: MemoryBackend):
+    commit, _ = started(log, thread=False)
+
+    with pytest.raises(TooLarge):
+        commit.add(events(b"x" * BATCH_BYTES), 1_000)
+    assert (commit.next_index, commit.pending_bytes) == (1, 0)
+
+
+def test_a_frame_without_room_stays_and_is_tried_again(log: MemoryBackend):
+    commit, watcher = started(log, thread=False)
+    log.fail(1, NoSpace("the disk is full"))
+    commit.add(events(b"a"), 1_000)
+
+    assert commit.pump() == 0
+    assert commit.stalled == "the disk is full"
+    commit.add(events(b"b"), 1_001)
+    assert commit.pump() == 2
+    assert commit.stalled is None
+    assert (watcher.durable, watcher.lost) == ([1, 2], [])
+    assert payloads(log) == [b"a", b"b"]
+
+
+def test_a_stalled_flusher_goes_on_when_told_to_retry(log: MemoryBackend):
+    commit, watcher = started(log)
+    log.fail(1, NoSpace("the disk is full"))
+    commit.add(events(b"a"), 1_000)
+    commit.retry()
+
+    assert commit.wait(1, 10)
+    commit.close()
+    assert watcher.lost == []
+
+
+def test_closing_a_log_without_room_says_so(log: MemoryBackend):
+    commit, _ = started(log, thread=False)
+    commit.add(events(b"a"), 1_000)
+    log.fail(1, NoSpace("the disk is full"))
+
+    with pytest.raises(NoSpace, match="the disk is full"):
+        commit.close()
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_an_unknown_outcome_is_settled_by_reading_back(log: MemoryBackend, landed: bool):
+    commit, watcher = started(log, thread=False)
+    log.fail(1, OutcomeUnknown("timed out"), landed=landed)
+    commit.add(events(b"a"), 1_000)
+
+    assert commit.pump() == 1
+    assert payloads(log) == [b"a"]
+    assert (watcher.durable, watcher.lost, commit.stalled) == ([1], [], None)
+
+
+def test_an_outcome_that_stays_unknown_is_a_lost_log(log: MemoryBackend):
+    commit, watcher = started(log, thread=False)
+    unknown = OutcomeUnknown("no connection")
+
+    def settle(frames: list[Frame]) -> bool:
+        raise unknown
+
+    log.settle = settle  # type: ignore[method-assign,assignment]
+    log.fail(1, unknown)
+    commit.add(events(b"a"), 1_000)
+    for _ in range(SETTLE_ATTEMPTS + 1):
+        commit.pump()
+
+    assert watcher.lost == [unknown]
+    assert watcher.durable == []
+
+
+@pytest.mark.parametrize("error", [LogFenced("claimed"), SyncFailed("EIO"), ValueError("a defect")])
+def test_a_lost_log_is_reported_once_and_takes_nothing_more(log: MemoryBackend, error: Exception):
+    commit, watcher = started(log)
+    if isinstance(error, LogError):
+        log.fail(1, error)
+    else:
+        log.append = lambda frames: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    commit.add(events(b"a"), 1_000)
+
+    with pytest.raises(LogError, match=str(error)):
+        commit.wait(1, 10)
+    with pytest.raises(LogError):
+        commit.add(events(b"b"), 1_001)
+    with pytest.raises(LogError):
+        commit.close()
+    assert len(watcher.lost) == 1
+    assert watcher.durable == []
+
+
+def test_another_owner_fences_this_one(log: MemoryBackend):
+    commit, watcher = started(log, thread=False)
+    owned(MemoryBackend(log.store))
+    commit.add(events(b"a"), 1_000)
+    commit.pump()
+
+    assert [type(error) for error in watcher.lost] == [LogFenced]
+    assert payloads(log) == []
+
+
+def test_a_release_that_fails_is_a_lost_log(log: MemoryBackend):
+    lost: list[LogError] = []
+
+    def release(index: int) -> None:
+        raise KeyError(index)
+
+    commit = GroupCommit(log, release, lost.append, thread=False)
+    commit.add(events(b"a"), 1_000)
+    commit.pump()
+
+    assert "releasing index 1 failed" in str(lost[0])
+
+
+def test_many_threads_wait_for_what_many_batches_bring(log: MemoryBackend):
+    commit, _ = started(log)
+    partition = threading.Lock()
+    answers: list[bool] = []
+
+    def client(number: int) -> None:
+        for turn in range(50):
+            with partition:
+                index = commit.add(events(b"%d.%d" % (number, turn)), 1_000 + turn)
+            answers.append(commit.wait(index, 10))
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
+    commit.close()
+
+    assert answers == [True] * 400
+    assert len(set(payloads(log))) == 400
