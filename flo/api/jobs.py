@@ -65,6 +65,7 @@ class ConnectorHost(Protocol):
         """The jobs' results are of no interest any more; a best effort, they may still be answered."""
         ...
 
-    def stop(self, timeout_ms: int) -> None:
-        """Waits for begun jobs, at most this long, and ends."""
+    def stop(self, timeout_ms: int) -> Sequence[Job] | None:
+        """Waits for begun jobs, at most this long, and ends. Returns the jobs that it never began, whose claims the
+        core may return: nothing was done for them and they are not answered. None stands for none."""
         ...
