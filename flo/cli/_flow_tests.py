@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from flo.cli import _options
 from flo.cli._exit import ExitCode
 
 if TYPE_CHECKING:
-    from flo.api.grid import RunError
-    from flo.worker.modules import Modules
-
-PREFIX: Final = "test_"
+    from flo.client.flow_tests import FlowTest
 
 app = _options.command_group()
-
-
-class Tested(msgspec.Struct, frozen=True):
-    """How one test ended."""
-
-    file: str
-    name: str
-    error: RunError | None  # None: it passed
-    output: list[str]
 
 
 @app.command("test")
@@ -55,20 +42,16 @@ def run_tests(
     Exit code: 0 all passed, 1 one failed or there was none, 2 a script is wrong.
     """
     from flo.cli import _out, _show
-    from flo.worker.bundle import Bundle
-    from flo.worker.describe import list_flows
-    from flo.worker.modules import Modules
+    from flo.client.flow_tests import find_flow_tests, run_flow_tests
 
-    names = {file: [name for name in list_flows(Bundle.from_script(file)) if _is_wanted(name, only)] for file in files}
-    modules = Modules()
+    for file in files:
+        find_flow_tests(file)  # a wrong script is told before any test runs
     tests = []
-    for file, flows in names.items():
-        for name in flows:
-            test = _run(file, name, modules)
+    for file in files:
+        for test in run_flow_tests(file, only=lambda name: only is None or only in name):
             tests.append(test)
             if format != "json":
-                word = _out.styled("ok", "green", sys.stdout) if test.error is None else _failed("FAILED")
-                _out.data(f"{file}::{name} {word}\n")
+                _out.data(_line(test))
     failed = [test for test in tests if test.error is not None]
     if format == "json":
         shown = {"passed": len(tests) - len(failed), "failed": len(failed), "tests": [_object(test) for test in tests]}
@@ -78,50 +61,37 @@ def run_tests(
     raise typer.Exit(ExitCode.FAILED if failed or not tests else ExitCode.OK)
 
 
-def _is_wanted(name: str, only: str | None) -> bool:
-    return name.startswith(PREFIX) and (only is None or only in name)
+def _line(test: FlowTest) -> str:
+    from flo.cli import _out, _times
+
+    word = _out.styled("ok", "green", sys.stdout) if test.error is None else _failed("FAILED")
+    virtual = f", {_times.span(test.virtual_ms)} of virtual time" if test.virtual_ms else ""
+    return f"{test.script}::{test.name} {word} ({_times.span(test.real_ms)}{virtual})\n"
 
 
-def _run(file: str, name: str, modules: Modules) -> Tested:
-    from flo.api.errors import BadArgument
-    from flo.api.grid import RunError
-    from flo.client.testing import TestGrid
-
-    with TestGrid(modules=modules) as grid:
-        run = None
-        try:
-            run = grid.run(f"{file}::{name}", id=name)
-            view = run.wait()
-        except (AssertionError, BadArgument) as ended:  # stuck, something is not mocked, or it wants arguments
-            output = [] if run is None else grid.node.show(run.id).output
-            return Tested(file, name, RunError(kind="test", message=str(ended)), output)
-    error = view.error
-    if view.paused is not None:
-        kind, _, message = view.paused.partition(": ")
-        error = RunError(kind=kind, message=message)
-    return Tested(file, name, error, view.output)
-
-
-def _summary(tests: Sequence[Tested], failed: Sequence[Tested]) -> str:
+def _summary(tests: Sequence[FlowTest], failed: Sequence[FlowTest]) -> str:
     if not tests:
         return "no test_* flows\n"
     text = ""
     for test in failed:
         error = test.error
         assert error is not None
-        text += "\n" + _failed(f"FAILED {test.file}::{test.name}") + "\n"
+        text += "\n" + _failed(f"FAILED {test.script}::{test.name}") + "\n"
         text += "".join(f"  | {line}\n" for printed in test.output for line in printed.splitlines())
         text += error.traceback.rstrip("\n") + "\n" if error.traceback else f"{error.kind}: {error.message}\n"
     return text + ("\n" if failed else "") + f"{len(tests) - len(failed)} passed, {len(failed)} failed\n"
 
 
-def _object(test: Tested) -> dict[str, Any]:
+def _object(test: FlowTest) -> dict[str, Any]:
     error = test.error
     shown = None
     if error is not None:
         shown = {"kind": error.kind, "message": error.message, "where": error.where, "traceback": error.traceback}
     status = "passed" if error is None else "failed"
-    return {"file": test.file, "name": test.name, "status": status, "error": shown, "output": test.output}
+    return {
+        "file": test.script, "name": test.name, "status": status, "error": shown, "output": test.output,
+        "real_ms": test.real_ms, "virtual_ms": test.virtual_ms,
+    }  # fmt: skip
 
 
 def _failed(text: str) -> str:

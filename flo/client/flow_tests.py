@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from flo.api.clock import Clock, SystemClock
-from flo.api.errors import RunFailed
+from flo.api.errors import BadArgument, RunFailed
 from flo.api.grid import RunError
 from flo.client.testing import FlowStuck, TestGrid, TestRun, UnmockedAction
 from flo.worker.bundle import Bundle
@@ -45,11 +45,16 @@ def _run(script: str, name: str, modules: Modules, clock: Clock) -> FlowTest:
     began = clock.monotonic_ms()
     with TestGrid(modules=modules) as grid:
         virtual = grid.clock.monotonic_ms()
-        run = grid.run(f"{script}::{name}", id=name)
-        error = _error(run)
+        output: list[str] = []
+        try:
+            run = grid.run(f"{script}::{name}", id=name)
+        except BadArgument as refused:  # a test gets no arguments
+            error: RunError | None = RunError(refused.code, refused.message)
+        else:
+            error = _error(run)
+            output = grid.node.show(run.id).output
         return FlowTest(
-            script, name, error, grid.node.show(run.id).output,
-            clock.monotonic_ms() - began, grid.clock.monotonic_ms() - virtual,
+            script, name, error, output, clock.monotonic_ms() - began, grid.clock.monotonic_ms() - virtual
         )  # fmt: skip
 
 
