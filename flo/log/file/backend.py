@@ -138,8 +138,6 @@ class FileBackend:
             )
         self._log_id = known
         last = found.segments[-1]
-        if not directory.system.log_id:
-            sync_upwards(self._disk, self._segment_folder)
         with sync_errors(self._segment_folder):  # a name may be known to the page cache alone
             self._disk.sync_directory(self._segment_folder)
         if not found.closed:
