@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,18 @@ import pytest
 
 from tests.support.flo_command import EXAMPLES, FloCommand
 from tests.support.http_server import HttpServer, http_server
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Commands that are run in this process change how it takes signals; the next test begins as Python does. That
+    holds also where pytest is started in the background, with Ctrl-C ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
