@@ -117,12 +117,14 @@ def tell_end(view: RunView, *, always: bool = False) -> None:
         _out.note(_out.styled(head, "red", sys.stderr) + ("" if told else f": {_show.error_text(view)}"))
 
 
-def tell_interrupted(ids: Sequence[str], data_dir: str | None, *, owner: bool) -> None:
+def tell_interrupted(ids: Sequence[str], data_dir: str | None, *, owner: bool, known: bool) -> None:
     """Says on stderr what becomes of runs that the command stops following (all unfinished ones without `ids`),
-    and how to see them again."""
+    and how to see them again. `known` tells whether they have certainly begun."""
     named = "the unfinished runs" if not ids else f"run {ids[0]}" if len(ids) == 1 else f"runs {', '.join(ids)}"
     command = resume_command(ids, data_dir)
-    if owner:
+    if not known:
+        _out.note(f"interrupted before anything was heard of {named}; if begun, resume with\n  {command}")
+    elif owner:
         _out.note(f"interrupted: {named} can be resumed at any time with\n  {command}")
     else:
         _out.note(f"no longer watching {named}: the process that owns the data directory goes on; watch or resume with")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import typer
 
 from flo.api.grid import RunView, Update
-from flo.cli import _display, _session
+from flo.api.limits import STOP_GRACE_MS
+from flo.cli import _display, _out, _session
 from flo.cli._exit import ExitCode
 from flo.cli._signals import Interrupted, Signals
 
 OnUpdate = Callable[[str, Update], None]
 OnEnd = Callable[[RunView], None]
+
+LEAVING_SECONDS: Final = 0.5
 
 
 def follow(
@@ -27,8 +32,13 @@ def follow(
     """Has `work(session, on_update, on_end)` follow runs; `ids` are those that are known before (none: all
     unfinished ones). Shows each as it ends, and leaves the directory when all is shown."""
     ended: set[str] = set()
+    known: set[str] = set()  # runs of which anything was heard
 
-    with Signals() as signals, _session.open_session(data_dir) as session:
+    def on_update(id: str, update: Update) -> None:
+        known.add(id)
+        display.update(id, update)
+
+    with Signals() as signals, _telling_of_leaving() as leaves, _session.open_session(data_dir) as session:
 
         def on_end(view: RunView) -> None:
             if view.paused is not None:
@@ -37,15 +47,26 @@ def follow(
             display.ended(view)
 
         try:
-            code = exit_code(work(session, display.update, on_end))
+            code = exit_code(work(session, on_update, on_end))
             signals.leaving(code)
-            display.close()
             return code
         except Interrupted as asked:
             display.close()
             left = [id for id in ids if id not in ended]
-            _display.tell_interrupted(left, data_dir, owner=session.owner)
+            _display.tell_interrupted(left, data_dir, owner=session.owner, known=bool(known))
             raise typer.Exit(asked.code) from None
-        except BaseException:
+        finally:
             display.close()
-            raise
+            leaves.start()
+
+
+@contextmanager
+def _telling_of_leaving() -> Iterator[threading.Timer]:
+    """Once the timer is started, a person who waits for more than a moment is told what for."""
+    text = f"leaving: actions in flight get up to {STOP_GRACE_MS // 1000} s to end (Ctrl-C ends at once)"
+    timer = threading.Timer(LEAVING_SECONDS, _out.note, [text])
+    timer.daemon = True
+    try:
+        yield timer
+    finally:
+        timer.cancel()

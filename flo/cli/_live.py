@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 ROWS_MAX: Final = 20  # of one run
-REDRAW_SECONDS: Final = 0.25  # so nothing is drawn for a run that is quicker
+LOOK_SECONDS: Final = 0.25  # so nothing is drawn for a run that is quicker
+AGES_SECONDS: Final = 1.0  # how often a tree that has not changed is drawn, for the ages in it
 
 
 class LiveTree:
@@ -32,6 +33,7 @@ class LiveTree:
         self._runs: dict[str, RunView] = {}
         self._progress: dict[str, str] = {}
         self._live: Live | None = None
+        self._changed = False
         self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._keep_drawing, name="flo-live-tree", daemon=True).start()
@@ -42,21 +44,25 @@ class LiveTree:
             for line in lines:
                 if line.channel == "progress":
                     self._progress[id] = _progress(line.text)
+                    self._changed = True
 
     def put(self, view: RunView) -> None:
         with self._lock:
             self._runs[view.id] = view
+            self._changed = True
 
     def drop(self, id: str) -> None:
         with self._lock:
             self._runs.pop(id, None)
             self._progress.pop(id, None)
+            self._changed = True
 
     def draw(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
         with self._lock:
+            self._changed = False
             if not self._runs or self._closed.is_set():
                 return
             if self._live is None:
@@ -75,6 +81,7 @@ class LiveTree:
             if self._live is not None:
                 self._live.stop()
                 self._live = None
+                self._changed = True
 
     def close(self) -> None:
         self._closed.set()
@@ -95,8 +102,12 @@ class LiveTree:
         return top
 
     def _keep_drawing(self) -> None:
-        while not self._closed.wait(REDRAW_SECONDS):
-            self.draw()
+        unchanged = 0.0
+        while not self._closed.wait(LOOK_SECONDS):
+            unchanged += LOOK_SECONDS
+            if self._changed or unchanged >= AGES_SECONDS:
+                self.draw()
+                unchanged = 0.0
 
 
 def _grow(root: Tree, waiting: Sequence[Waiting], now: int) -> None:

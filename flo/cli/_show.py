@@ -102,8 +102,25 @@ def history_table(entries: Sequence[HistoryEntry]) -> str:
 
 
 def log_text(line: LogLine) -> str:
-    """A print as it was; what came another way says which."""
-    return line.text if line.channel == "print" else f"[{line.channel}] {line.text}"
+    """A print as it was; what came another way says which: `[log] charged amount=30`, `[progress] 3/10`."""
+    if line.channel == "print":
+        return line.text
+    try:
+        value = msgspec.json.decode(line.text)
+    except msgspec.DecodeError:
+        value = None
+    return f"[{line.channel}] " + (_channel_text(line.channel, value) or line.text)
+
+
+def _channel_text(channel: str, value: Any) -> str | None:
+    match channel, value:
+        case "log", {"message": str(message), "fields": dict(fields)}:
+            return " ".join([message, *(f"{name}={_encode(field).decode()}" for name, field in fields.items())])
+        case "progress", {"done": done, "total": total}:
+            return _encode(done).decode() + ("" if total is None else f"/{_encode(total).decode()}")
+        case "publish", {"key": key, "value": published}:
+            return f"{key} = {_encode(published).decode()}"
+    return None
 
 
 def run_text(view: RunView, now: int) -> str:

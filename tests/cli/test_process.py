@@ -138,3 +138,24 @@ def test_completion_knows_the_commands():
     done = flo(env=env)
 
     assert {"run", "runs"} <= set(done.stdout.split())
+
+
+def test_who_waits_for_the_leaving_is_told_why():
+    command = Waiting("slow")
+    command.process.send_signal(signal.SIGINT)
+    said = [command.process.stderr.readline() for _ in range(3)]
+    command.process.send_signal(signal.SIGINT)
+    command.end()
+
+    assert said[2].startswith("leaving: actions in flight get up to 5 s")
+
+
+def test_ctrl_c_before_the_directory_is_there_does_not_claim_that_the_run_goes_on():
+    argv = [sys.executable, HERE / "fake_flo.py", "busy", "run", "x.flow::wait", "--id", "order-7"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline() == "attaching\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+
+    assert process.returncode == 130
+    assert "before anything was heard of run order-7" in err and "resume" in err

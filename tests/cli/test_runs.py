@@ -87,11 +87,18 @@ def test_history_as_json_is_an_array_with_integers_of_any_size(command, grid):
 
 
 def test_logs_are_the_prints_and_what_else_the_run_told(command, grid):
-    grid.lines["open"].append(LogLine(at=1, task="0", channel="log", text='{"msg":"hi"}'))
+    for channel, text in [
+        ("log", '{"message":"charged","fields":{"amount":30,"who":"Ann"}}'), ("progress", '{"done":3,"total":10}'),
+        ("publish", '{"key":"stage","value":{"at":"half"}}'), ("publish", "what is this"),
+    ]:  # fmt: skip
+        grid.lines["open"].append(LogLine(at=1, task="0", channel=channel, text=text))
     done = command("runs", "logs", "open")
 
-    assert done.stdout.splitlines() == ["waiting", '[log] {"msg":"hi"}']
-    assert len(json.loads(command("runs", "logs", "open", "--format", "json").stdout)) == 2
+    assert done.stdout.splitlines() == [
+        "waiting", '[log] charged amount=30 who="Ann"', "[progress] 3/10", '[publish] stage = {"at":"half"}',
+        "[publish] what is this",
+    ]  # fmt: skip
+    assert len(json.loads(command("runs", "logs", "open", "--format", "json").stdout)) == 5
 
 
 def test_signal_passes_json_on(command, grid):
