@@ -21,7 +21,8 @@ from tests.client.fake_grid import FakeGrid
 
 
 def wait_in_vain(directory, *, stopping, **kind):
-    print("attaching", file=sys.stderr, flush=True)
+    sys.stderr.write("attaching\n")
+    sys.stderr.flush()
     stopping.wait()
     raise Unavailable("stopped")
 
