@@ -143,7 +143,7 @@ class AsyncGrid:
         self._follows: set[_Follow] = set()
         self._arrivals: deque[tuple[_Follow, Update | FloError]] = deque()
         self._drain_planned = False
-        self._recovering = False
+        self._attached = 0  # counts attachments: one that is gone may tell so after the next has begun
         self._ours: dict[str, Prepared | None] = {}  # a guest's runs, started or resumed, not known to have ended
 
     async def __aenter__(self) -> Self:
@@ -283,9 +283,10 @@ class AsyncGrid:
 
     # What follows runs in threads of the grid.
 
-    def _updated(self, follow: _Follow, update: Update) -> None:
+    def _updated(self, follow: _Follow, attached: int, update: Update) -> None:
         if update.view is None and not update.lines:
-            self._lost()
+            if not self._stopping.is_set():
+                self._ops.put([_Op("recover", attached)])
             return
         if follow.skip:
             skipped = min(follow.skip, len(update.lines))
@@ -309,11 +310,6 @@ class AsyncGrid:
         with contextlib.suppress(RuntimeError):  # the loop was closed with the grid open: nobody waits any more
             self._loop.call_soon_threadsafe(fn, *args)
 
-    def _lost(self) -> None:
-        if not self._recovering and not self._stopping.is_set():
-            self._recovering = True
-            self._ops.put([_Op("recover", None)])
-
     # What follows runs in the thread that makes the calls.
 
     @property
@@ -327,6 +323,7 @@ class AsyncGrid:
 
     def _detach(self) -> None:
         attachment, self._attachment = self._attachment, None
+        self._attached += 1
         self._bundles.clear()
         if attachment is not None:
             attachment.close()
@@ -352,7 +349,9 @@ class AsyncGrid:
                     (op.future, *answer) for op, answer in zip(batch, answers, strict=True) if op.future is not None
                 )
                 closing = kind == "close"
-            self._soon(self._resolve, results)
+                if kind in _BATCHED or not waiting:
+                    self._soon(self._resolve, results)
+                    results = []
             if closing:
                 return
 
@@ -392,7 +391,7 @@ class AsyncGrid:
                 op.payload.unwatch()
             return [(None, None)] * len(batch)
         if kind == "recover":
-            self._after_loss()
+            self._after_loss(batch[0].payload)
             return [(None, None)]
         return [(op.payload(grid), None) for op in batch]
 
@@ -410,16 +409,19 @@ class AsyncGrid:
     def _watch(self, grid: Grid, follow: _Follow) -> tuple[Any, BaseException | None]:
         follow.skip = follow.shown
         try:
-            follow.unwatch = grid.watch(follow.id, partial(self._updated, follow))
+            follow.unwatch = grid.watch(follow.id, partial(self._updated, follow, self._attached))
         except (OwnerLeft, OwnerLost):
             raise
         except FloError as error:
             return None, error
         return None, None
 
-    def _after_loss(self) -> None:
+    def _after_loss(self, attached: int) -> None:
+        if attached != self._attached:
+            return  # another call has seen it first
         try:
             if self._owner:
+                self._attached += 1
                 raise Unavailable("the data directory cannot be used any more", hint="flo resume goes on with its runs")
             self._recover()
         except FloError as error:
@@ -430,7 +432,6 @@ class AsyncGrid:
         """Attaches to the next owner, or becomes it, and goes on with the runs of this process."""
         while True:
             self._detach()
-            self._recovering = False
             grid = self._grid()
             try:
                 known = [prepared for prepared in list(self._ours.values()) if prepared is not None]

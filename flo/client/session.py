@@ -135,8 +135,7 @@ class Session:
         ended: dict[str, RunView] = {}
         shown: dict[str, int] = {}  # lines of each run that on_update has got
         while ids is None or len(ended) < len(ids):
-            updates: SimpleQueue[tuple[str, Update]] = SimpleQueue()
-            following = self.call(_watching(begin, [id for id in ids or () if id not in ended], updates))
+            following, updates = self.call(_watching(begin, [id for id in ids or () if id not in ended]))
             if ids is None:
                 ids = following
             skip = dict(shown)
@@ -213,17 +212,19 @@ class _Task:
 
 
 def _watching(
-    begin: Callable[[Grid, Sequence[str]], list[str]],
-    remaining: Sequence[str],
-    updates: SimpleQueue[tuple[str, Update]],
-) -> Callable[[Grid], list[str]]:
-    def watch_one(grid: Grid, id: str) -> None:
+    begin: Callable[[Grid, Sequence[str]], list[str]], remaining: Sequence[str]
+) -> Callable[[Grid], tuple[list[str], SimpleQueue[tuple[str, Update]]]]:
+    """Begins, and watches the runs that `begin` names."""
+
+    def watch_one(grid: Grid, id: str, updates: SimpleQueue[tuple[str, Update]]) -> None:
         grid.watch(id, lambda update: updates.put((id, update)))
 
-    def watch(grid: Grid) -> list[str]:
+    def watch(grid: Grid) -> tuple[list[str], SimpleQueue[tuple[str, Update]]]:
+        # a queue for each grid: one that is gone still tells so
+        updates: SimpleQueue[tuple[str, Update]] = SimpleQueue()
         ids = begin(grid, remaining)
         for id in ids:
-            watch_one(grid, id)
-        return ids
+            watch_one(grid, id, updates)
+        return ids, updates
 
     return watch

@@ -97,7 +97,8 @@ class ScriptCache:
         began = self._clock.wall_ms()
         bundle = Bundle.from_script(path)
         assert bundle.root is not None
-        script = _Script(bundle, [key, *(os.path.join(bundle.root, label) for label in bundle.files)])
+        files = {os.path.join(bundle.root, label) for label in bundle.files}
+        script = _Script(bundle, [key, *sorted(files - {key})])
         if script.newest_ms < began - RACY_MS:
             self._scripts[key] = script
             if len(self._scripts) > SCRIPTS_KEPT:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,9 @@ from flo.client.aio import AsyncGrid
 from flo.client.attach import Attachment, attach
 from flo.client.remote import OwnerLost
 from flo.client.start import Prepared
+from flo.worker.bundle import Bundle
 from tests.client.fake_grid import FakeGrid
+from tests.client.test_session import LosingGrid
 
 
 def prepared(id: str, flow: str = "fake::hold", args: str = "{}") -> Prepared:
@@ -249,3 +252,28 @@ async def test_a_guest_goes_on_with_its_runs_when_the_owner_dies(short_folder: o
         grids[1].finish("mine", "kept")
         assert await waiting == "kept"
         assert not grid._ours or set(grid._ours) <= {"other"}
+
+
+async def test_what_a_lost_owner_still_tells_is_not_taken_for_the_next_ones_loss() -> None:
+    attachments = iter([Attachment(LosingGrid(), owner=False), Attachment(FakeGrid(), owner=True)])
+    async with AsyncGrid(lambda stopping: next(attachments)) as grid:
+        run = await grid.start(prepared("a", "fake::echo", "7"))
+        assert await run.result() == 7
+        await grid.list()
+        assert await run.result() == 7
+
+
+async def test_starting_many_runs_of_a_script_reads_it_once(fake: FakeGrid, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    read: list[str] = []
+    from_script = Bundle.from_script
+    monkeypatch.setattr(Bundle, "from_script", lambda path: (read.append(path), from_script(path))[1])
+    script = tmp_path / "s.flow"
+    text = 'load("flo/prelude/v1", "flow", "args")\nmain = flow(lambda fctx: 1, args = {"n": args.int()})\n'
+    script.write_text(text)
+    os.utime(script, (1_000, 1_000))
+    async with AsyncGrid(lambda stopping: Attachment(fake, owner=True)) as grid:
+        await asyncio.gather(*(grid.run(f"{script}::main", {"n": n}) for n in range(50)))
+        assert len(read) == 1 and len(fake.bundles) == 1
+        script.write_text(text + "\n")
+        await grid.run(f"{script}::main", {"n": 1})
+        assert len(read) == 2 and len(fake.bundles) == 2

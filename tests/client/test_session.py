@@ -6,7 +6,7 @@ import _thread
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import pytest
@@ -309,6 +309,24 @@ def test_a_call_with_an_unknown_outcome_is_made_again_only_if_repeatable(directo
         assert session.call(once_lost) == 2
         with pytest.raises(OwnerLost):
             session.call(once_lost, repeatable=False)
+
+
+class LosingGrid(FakeGrid):
+    """Its owner dies while a watch is asked for: both the watch and the call tell so."""
+
+    def watch(self, id: str, on_update: Callable[[Update], None]) -> Callable[[], None]:
+        on_update(Update(lines=[]))
+        raise OwnerLost("gone")
+
+
+def test_what_a_lost_owner_still_tells_is_not_taken_for_the_next_ones_loss(directory: Directory) -> None:
+    attachments = iter([Attachment(LosingGrid(), owner=False), Attachment(FakeGrid(), owner=True)])
+
+    def attaching(path: str, *, stopping: threading.Event) -> Attachment:
+        return next(attachments)
+
+    with Session(directory.path, attach=attaching) as session:
+        assert session.run(prepared("a", "fake::echo")).status == "completed"
 
 
 def test_ctrl_c_while_the_directory_stays_locked_does_not_wait_for_it(directory: Directory) -> None:
