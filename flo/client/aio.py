@@ -22,9 +22,10 @@ from flo.api.errors import BadArgument, FloError, Overloaded, Unavailable
 from flo.api.grid import FINAL, Grid, HistoryEntry, LogLine, RunView, Update
 from flo.client.attach import Attachment, attach, data_directory
 from flo.client.owner import open_memory, open_node
+from flo.client.prepared import Prepared, put_bundle
 from flo.client.remote import OwnerLeft, OwnerLost
 from flo.client.results import result_of
-from flo.client.start import Prepared, ScriptCache, put_bundle
+from flo.client.start import ScriptCache
 from flo.client.values import duration_ms, json_text
 from flo.grid.gateway import signal_many, start_many
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
@@ -19,7 +19,7 @@ from flo.api.errors import Overloaded, Unavailable
 from flo.api.grid import Grid
 from flo.api.version import VERSION
 from flo.client.remote import OwnerLeft, RemoteGrid
-from flo.grid.gateway import Gateway, socket_paths
+from flo.grid.gateway import Gateway, socket_path
 from flo.log.errors import DirectoryLocked
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def attach(
     give_up = clock.monotonic_ms() + timeout_ms
     pause = RETRY_FIRST_MS
     while True:
-        remote, reason = _as_guest(socket_paths(directory))
+        remote, reason = _as_guest(socket_path(directory))
         if remote is None:
             try:
                 grid = open_owner(directory)
             except DirectoryLocked as locked:
-                remote, why = _as_guest([locked.socket])
+                remote, why = _as_guest(locked.socket)
                 reason = why or reason or str(locked)
             else:
                 return _as_owner(grid, directory)
@@ -127,17 +127,14 @@ def attach(
         pause = min(pause * 2, RETRY_LONGEST_MS)
 
 
-def _as_guest(sockets: Iterable[str]) -> tuple[RemoteGrid | None, str]:
+def _as_guest(socket: str) -> tuple[RemoteGrid | None, str]:
     """A connection to the owner's socket, or why there is none ("" when there is no socket)."""
-    reason = ""
-    for path in sockets:
-        if not os.path.exists(path):
-            continue
-        try:
-            return RemoteGrid(path, version=VERSION), ""
-        except (OwnerLeft, Overloaded) as error:
-            reason = str(error)
-    return None, reason
+    if not os.path.exists(socket):
+        return None, ""
+    try:
+        return RemoteGrid(socket, version=VERSION), ""
+    except (OwnerLeft, Overloaded) as error:
+        return None, str(error)
 
 
 def _as_owner(grid: OwnedGrid, directory: str) -> Attachment:

@@ -19,8 +19,8 @@ from typing import Any, Protocol, Self, TypeVar
 from flo.api.errors import Unavailable
 from flo.api.grid import FINAL, Grid, RunView, Update
 from flo.client.attach import Attachment, attach
+from flo.client.prepared import Prepared, put_bundle
 from flo.client.remote import OwnerLeft, OwnerLost
-from flo.client.start import Prepared, put_bundle
 
 T = TypeVar("T")
 OnUpdate = Callable[[str, Update], None]  # id of the run, what is new about it

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from flo.api.clock import Clock, SystemClock
 from flo.api.errors import BadArgument, NotFound, ScriptError
-from flo.api.grid import Grid, StartRequest
+from flo.api.grid import StartRequest
 from flo.api.ids import is_run_id, new_run_id
+from flo.client.prepared import Prepared as Prepared
 from flo.client.values import json_text, json_value
 from flo.worker.bundle import Bundle
 from flo.worker.describe import FlowSpec, check_args, describe
@@ -19,13 +20,6 @@ SCRIPTS_KEPT: Final = 64  # whose bundle is kept until a file of theirs changes
 CHECKED_KEPT: Final = 1_024  # texts of arguments of a script that are known to be right
 CHECKED_BYTES: Final = 4_096  # longer ones are checked each time
 RACY_MS: Final = 50  # a file that changed so shortly before it was read may change again with the same time
-
-
-class Prepared(NamedTuple):
-    """A run that can be started: put the bundle where the runs are (put_bundle), then start the request."""
-
-    bundle: bytes
-    request: StartRequest
 
 
 def prepare(
@@ -43,13 +37,6 @@ def prepare(
     an id or an argument that cannot be, naming it.
     """
     return ScriptCache().prepare(script, args, id=id, timeout_ms=timeout_ms, username=username)
-
-
-def put_bundle(grid: Grid, prepared: Prepared) -> None:
-    """Brings the bundle where the runs are, unless it is there."""
-    digest = prepared.request.bundle
-    if not grid.has_bundle(digest):
-        grid.put_bundle(digest, prepared.bundle)
 
 
 class ScriptCache:

@@ -29,8 +29,9 @@ from flo.api.errors import BadArgument
 from flo.api.grid import FINAL, HistoryEntry, LogLine, RunView
 from flo.api.jobs import Job
 from flo.api.outcome import ERROR_KINDS
+from flo.client.prepared import put_bundle
 from flo.client.results import result_of
-from flo.client.start import ScriptCache, put_bundle
+from flo.client.start import ScriptCache
 from flo.client.values import duration_ms, json_text
 from flo.connectors.testing import FakeHost, Reply, failure, value
 from flo.grid.node import Node

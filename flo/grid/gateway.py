@@ -9,11 +9,9 @@ dropped and told so; nobody else notices.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import socket
 import stat
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,21 +33,23 @@ LEAVE_SECONDS: Final = 1.0  # for a guest's call in progress, and for what it ha
 CALLS: Final = frozenset(guests.ARGUMENTS)
 
 
-def socket_paths(directory: str) -> tuple[str, str]:
-    """Where the owner of a data directory listens: in the directory, or if that cannot be, in a private one."""
-    real = os.path.realpath(directory)
-    name = hashlib.sha256(os.fsencode(real)).hexdigest()[:32]
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    parent = os.path.join(runtime, "flo") if runtime else os.path.join(tempfile.gettempdir(), f"flo-{os.geteuid()}")
-    if len(os.fsencode(parent)) > SOCKET_PATH_BYTES - 38:
-        parent = f"/tmp/flo-{os.geteuid()}"
-    return os.path.join(real, SOCKET_NAME), os.path.join(parent, name + ".sock")
-
-
 def socket_path(directory: str) -> str:
-    """The path that stands in the lock file."""
-    inside, outside = socket_paths(directory)
-    return inside if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES else outside
+    """Where the owner of a data directory listens, unless the lock file says otherwise: in the directory, or if its
+    path is too long in a private one."""
+    inside = os.path.join(os.path.realpath(directory), SOCKET_NAME)
+    return inside if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES else outside_path(directory)
+
+
+def outside_path(directory: str) -> str:
+    """A path in a private directory, for data directories that can hold no socket."""
+    import hashlib  # few need it, and it is slow to import
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    parent = os.path.join(runtime, "flo") if runtime else ""
+    if not parent or len(os.fsencode(parent)) > SOCKET_PATH_BYTES - 38:
+        parent = f"/tmp/flo-{os.geteuid()}"
+    name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:32]
+    return os.path.join(parent, name + ".sock")
 
 
 class Gateway:
@@ -385,10 +385,10 @@ def signal_many(grid: Grid, signals: Sequence[tuple[str, str, str]]) -> list[Flo
 
 
 def _listen(directory: str) -> tuple[socket.socket, str]:
-    inside, outside = socket_paths(directory)
-    if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES:
+    path, outside = socket_path(directory), outside_path(directory)
+    if path != outside:
         try:
-            return _bind(inside), inside
+            return _bind(path), path
         except OSError as error:
             # some file systems hold no sockets
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):

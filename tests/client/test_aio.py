@@ -15,8 +15,8 @@ from flo.api.grid import StartRequest
 from flo.client import aio
 from flo.client.aio import AsyncGrid
 from flo.client.attach import Attachment, attach
+from flo.client.prepared import Prepared
 from flo.client.remote import OwnerLost
-from flo.client.start import Prepared
 from flo.worker.bundle import Bundle
 from tests.client.fake_grid import FakeGrid
 from tests.client.test_session import LosingGrid

@@ -19,7 +19,7 @@ from flo.api.grid import LogLine, RunView, StartRequest, Update
 from flo.client import remote
 from flo.client.remote import OwnerLeft, OwnerLost, RemoteGrid
 from flo.grid import gateway
-from flo.grid.gateway import Gateway, socket_path, socket_paths
+from flo.grid.gateway import Gateway, outside_path, socket_path
 from tests.client.fake_grid import FakeGrid
 
 DIGEST = bytes(range(32))
@@ -350,13 +350,29 @@ def test_a_long_directory_has_its_socket_in_a_private_one(grid: FakeGrid, tmp_pa
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
     served = Gateway(grid, str(deep))
-    assert served.path == socket_path(str(deep)) == socket_paths(str(deep))[1] and len(served.path) <= 100
+    assert served.path == socket_path(str(deep)) == outside_path(str(deep)) and len(served.path) <= 100
     if len(str(runtime)) < 60:
         assert served.path.startswith(str(runtime))
     assert stat.S_IMODE(os.stat(os.path.dirname(served.path)).st_mode) == 0o700
     RemoteGrid(served.path).close()
     served.close()
     assert not os.path.exists(served.path)
+
+
+def test_a_directory_that_holds_no_sockets_has_its_own_elsewhere(grid: FakeGrid, short_folder, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_folder / "run"))
+    bind = gateway._bind
+
+    def refuse(path: str) -> socket.socket:
+        if path == socket_path(str(short_folder)):
+            raise PermissionError(1, "no sockets here")
+        return bind(path)
+
+    monkeypatch.setattr(gateway, "_bind", refuse)
+    served = Gateway(grid, str(short_folder))
+    assert served.path == outside_path(str(short_folder)) != socket_path(str(short_folder))
+    RemoteGrid(served.path).close()
+    served.close()
 
 
 def test_a_private_directory_of_somebody_else_is_not_used(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

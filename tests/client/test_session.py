@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -14,10 +15,11 @@ import pytest
 from flo.api.errors import Conflict, NotFound, Unavailable
 from flo.api.grid import RunView, StartRequest, Update
 from flo.client.attach import Attachment, attach, data_directory
+from flo.client.prepared import Prepared
 from flo.client.remote import OwnerLeft, OwnerLost
 from flo.client.session import Session
-from flo.client.start import Prepared
-from flo.log.errors import DirectoryUnusable
+from flo.grid import gateway
+from flo.log.errors import DirectoryLocked, DirectoryUnusable
 from tests.client.fake_grid import FakeGrid
 
 
@@ -141,6 +143,21 @@ def test_waiting_for_a_directory_can_be_stopped(directory: Directory) -> None:
     with pytest.raises(Unavailable, match="stopped while waiting"):
         attach(directory.path, open_owner=FakeGrid, stopping=stopping)
     locked.close()
+
+
+def test_an_owner_that_listens_elsewhere_says_so_in_the_lock(directory: Directory, short_folder, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("flo.grid.gateway._listen", lambda path: _listen_at(str(short_folder / "else.sock")))
+    with directory.attach() as owner:
+
+        def locked(path: str) -> FakeGrid:
+            raise DirectoryLocked("in use", socket=directory.grids[0].socket)
+
+        with attach(directory.path, open_owner=locked) as guest:
+            assert not guest.owner and guest.grid.list() == owner.grid.list()
+
+
+def _listen_at(path: str) -> tuple[socket.socket, str]:
+    return gateway._bind(path), path
 
 
 def test_what_else_is_wrong_with_a_directory_is_said_at_once(directory: Directory) -> None:
