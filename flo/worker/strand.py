@@ -69,11 +69,13 @@ class _Task:
     """One task of the strand: its counters and what the log holds of it."""
 
     __slots__ = (
-        "prefix", "flow", "args", "info", "n", "k", "records", "open", "outputs", "finished", "describing", "resources",
+        "prefix", "id", "flow", "args", "info", "n", "k", "records", "open", "outputs", "finished", "describing",
+        "resources",
     )  # fmt: skip
 
-    def __init__(self, prefix: str, flow: Flow | None, args: str, info: str, history: TaskHistory) -> None:
+    def __init__(self, prefix: str, id: str, flow: Flow | None, args: str, info: str, history: TaskHistory) -> None:
         self.prefix = prefix
+        self.id = id
         self.flow = flow  # None for the module as root flow
         self.args = args
         self.info = info
@@ -109,6 +111,7 @@ class Strand:
         self._broken: BaseException | None = None
         self._continuing: tuple[_Task, str] | None = None
         self._failure: dict[str, Any] | None = None
+        self._constant = ""  # what all tasks show alike
         self._keys: Keys | None = None  # while the entry module is evaluated as root flow
 
     @property
@@ -140,7 +143,7 @@ class Strand:
     def _body(self) -> Outcome:
         lease = self.lease
         history = lease.history.setdefault(lease.task, TaskHistory())
-        self._task = _Task(lease.task, None, lease.args, "", history)
+        self._task = _Task(lease.task, lease.info.id, None, lease.args, "", history)
         try:
             loaded = self._loaded = self._modules.get(lease.bundle, self._read_bundle, self.tick)
         except LoadFailed as failed:
@@ -148,7 +151,7 @@ class Strand:
         except ScriptError as wrong:
             return error("failed", str(wrong), where=wrong.where or None)
         self._sources = loaded.sources
-        self._task.info = self._info(lease.info.id, lease.info.name, lease.info.parent)
+        self._task.info = self._info(lease.info.id, lease.info.name, lease.info.parent, lease.info.outcome)
         if "::" not in lease.flow:
             self._keys = Keys(loaded.entry)
             return self._guarded(self._root)
@@ -203,20 +206,18 @@ class Strand:
             failure = {"kind": "quota_exceeded", "message": f"the step budget of {STARLARK_STEPS:,} is used up"}
         return explain(str(failed), failure, self._sources)
 
-    def _info(self, id: str, name: str, parent: str | None) -> str:
+    def _info(self, id: str, name: str, parent: str | None, outcome: Outcome | None) -> str:
+        """What `fctx` shows of a task, without its resources: a JSON object but for its last brace."""
         info = self.lease.info
-        return encode({
-            "run": {
-                "id": id, "name": name, "parent": parent, "attempt": info.attempt, "started_at": info.started_at,
-            },
-            "quota": {"username": info.username, "path": info.quota_path, "limits": info.limits},
-            "outcome": info.outcome if self._depth == 0 else None,
-            "secrets": self._loaded.secrets,
-        })  # fmt: skip
+        if not self._constant:
+            quota = {"username": info.username, "path": info.quota_path, "limits": info.limits}
+            self._constant = f'"quota":{encode(quota)},"secrets":{encode(self._loaded.secrets)}'
+        run = {"id": id, "name": name, "parent": parent, "attempt": info.attempt, "started_at": info.started_at}
+        return f'{{"run":{encode(run)},"outcome":{encode(outcome)},{self._constant}'
 
     @staticmethod
     def _shown(task: _Task) -> str:
-        return f'{task.info[:-1]},"resources":{task.resources}}}'
+        return f'{task.info},"resources":{task.resources}}}'
 
     # -- crossings
 
@@ -453,16 +454,17 @@ class Strand:
                     "message": f"flows call each other directly more than {NESTED_FLOWS} deep, or with too many frames",
                 }
             )
+        id = f"{self.lease.run}/{base}"
         prefix = self._latest(base)
         if prefix != base:
             args = self._text(self.lease.history[prefix].args) or args
         self._depth += 1
         self._frames += frames
         try:
-            info = self._info(f"{self.lease.run}/{base}", flow.name, decode(parent.info)["run"]["id"])
+            info = self._info(id, flow.name, parent.id, None)
             while True:
                 history = self.lease.history.setdefault(prefix, TaskHistory())
-                task = self._task = _Task(prefix, flow, args, info, history)
+                task = self._task = _Task(prefix, id, flow, args, info, history)
                 try:
                     outcome = self._evaluate(flow, "body", task, call_depth)
                 except _Left:
