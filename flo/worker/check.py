@@ -20,7 +20,7 @@ from flo.worker import problems as _problems
 from flo.worker.bundle import Bundle
 from flo.worker.dialect import GLOBALS, TooDeep, on_large_stack, parse
 from flo.worker.hints import name_hint, similar
-from flo.worker.labels import BadLabel, resolve
+from flo.worker.labels import BadLabel, is_canonical, resolve
 from flo.worker.prelude_files import PRELUDE, PRELUDE_MAIN, installed_prelude, prelude_names
 from flo.worker.problems import CODES, Problem
 from flo.worker.source import Lines, Load, Position, Scan, exported, scan
@@ -165,6 +165,8 @@ class _Walk:
 
     def run(self, entry: str) -> None:
         try:
+            if not is_canonical(entry):
+                raise _Unreadable("load-missing", "the name of a script cannot hold a backslash or a control character")
             self._read(entry)
         except _Unreadable as error:
             code = {"load-missing": "script-missing", "load-damaged": "not-utf8"}.get(error.code, error.code)
@@ -221,10 +223,13 @@ class _Walk:
     def _parse(self, label: str, module: _Module) -> AstModule | None:
         """The tree of the text with `__name__` bound at its end, or None when there are syntax errors."""
         try:
+            if module.text.rstrip("\r").endswith("\\"):
+                parse(label, module.text, scanned=module.scan)  # the addition would continue this line
             return parse(label, module.text + _NAME, scanned=module.scan)
         except TooDeep as error:
-            depth = error.depth
-            self._add(label, depth.at, "too-deep", _too_deep(depth.what, depth.limit))
+            excess = error.excess
+            code = "too-many-names" if excess.what == "names" else "too-deep"
+            self._add(label, excess.at, code, _too_much(excess.what, excess.limit))
             return None
         except StarlarkError as error:
             refused = error
@@ -344,12 +349,16 @@ class _Walk:
         if sum(one.severity == severity for one in found) >= PROBLEMS_MAX:
             return
         excerpt = _problems.excerpt(self.modules[label].text, at.line, at.col, width=width)
-        problem = Problem(self.files.shown(label), at.line, at.col, code, message, severity, excerpt)
+        problem = Problem(
+            self.files.shown(label), at.line, at.col, code, _problems.printable(message), severity, excerpt
+        )
         if problem not in found:
             found.append(problem)
 
 
-def _too_deep(what: str, limit: int) -> str:
+def _too_much(what: str, limit: int) -> str:
+    if what == "names":
+        return f"the file holds more than {limit:,} different names: split it into modules"
     if what == "block":
         return f"blocks (or the branches of one `if`) are more than {limit} levels deep: split them into functions"
     return f"the expression is more than {limit} levels deep: split it, or build the value in a loop"

@@ -13,7 +13,7 @@ from typing import TypeVar
 from starlark import AstModule, Dialect, DialectTypes, Globals, LibraryExtension
 from starlark import parse as _parse
 
-from flo.worker.source import Depth, Scan, scan
+from flo.worker.source import Excess, Scan, scan
 
 STACK_BYTES = 16 * 1024 * 1024  # what EXPRESSION_DEPTH and BLOCK_DEPTH need, with a wide margin
 
@@ -33,11 +33,11 @@ _stack_size = threading.Lock()  # threading.stack_size is the process's; one thr
 
 
 class TooDeep(Exception):
-    """The text is nested too deeply to be parsed safely."""
+    """The text is nested too deeply, or holds too many names, to be given to the interpreter."""
 
-    def __init__(self, depth: Depth) -> None:
-        super().__init__(f"{depth.what} more than {depth.limit} levels deep at {depth.at.line}:{depth.at.col}")
-        self.depth = depth
+    def __init__(self, excess: Excess) -> None:
+        super().__init__(f"{excess.what}: more than {excess.limit:,} at {excess.at.line}:{excess.at.col}")
+        self.excess = excess
 
 
 def _script_dialect() -> Dialect:
@@ -60,8 +60,8 @@ def parse(label: str, text: str, *, scanned: Scan | None = None) -> AstModule:
     Raises TooDeep before the interpreter sees the text, and StarlarkError for what it refuses.
     """
     found = scanned or scan(text)
-    if found.too_deep is not None:
-        raise TooDeep(found.too_deep)
+    if found.excess is not None:
+        raise TooDeep(found.excess)
     return _parse(label, text, DIALECT)
 
 

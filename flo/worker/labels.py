@@ -9,9 +9,13 @@ The canonical label of a file is its path from the root, `dir/x.flow`; that of t
 
 from __future__ import annotations
 
+import re
+
 from flo.worker.prelude_files import PRELUDE, PRELUDE_LABELS
 
 SUFFIX = ".flow"
+# A backslash means a folder elsewhere; control characters would break messages, surrogates cannot be stored.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f\\\\\ud800-\udfff]")
 
 
 class BadLabel(Exception):
@@ -38,6 +42,8 @@ def resolve(importer: str, label: str) -> str:
             'or "//folder/file.flow" from the folder of the script',
         )
     for part in rest.split("/"):
+        if not part:
+            raise _no_file(label)
         if part == "..":
             if not parts:
                 raise BadLabel("load-escape", f'"{_shown(label)}" leads out of the folder of the script')
@@ -46,14 +52,18 @@ def resolve(importer: str, label: str) -> str:
             parts.append(part)
     canonical = "/".join(parts)
     if not is_canonical(canonical) or not canonical.endswith(SUFFIX):
-        raise BadLabel("load-unknown", f'unknown module "{_shown(label)}": a label ends with the name of a .flow file')
+        raise _no_file(label)
     return canonical
 
 
 def is_canonical(label: str) -> bool:
     """Whether the label names a file below the root, and can name no other."""
     parts = label.split("/")
-    return not any(part in ("", ".", "..") for part in parts) and not any(bad in label for bad in "\0\\\n\r")
+    return not any(part in ("", ".", "..") for part in parts) and not _FORBIDDEN.search(label)
+
+
+def _no_file(label: str) -> BadLabel:
+    return BadLabel("load-unknown", f'unknown module "{_shown(label)}": a label ends with the name of a .flow file')
 
 
 def _shown(label: str) -> str:

@@ -17,6 +17,7 @@ EXCERPT_COLUMNS = 160  # longer source lines are shown in part
 CODES: dict[str, str] = {
     "syntax": "The text is not Starlark, or uses a part of Python that flows do not have.",
     "too-deep": "An expression or block is nested more deeply than can be evaluated safely.",
+    "too-many-names": "A file holds more names than can be checked in reasonable time.",
     "not-utf8": "The file is not UTF-8 text.",
     "script-missing": "The script does not exist, or cannot be read.",
     "load-missing": "A loaded file does not exist, is not a file, or cannot be read.",
@@ -95,13 +96,18 @@ def excerpt(text: str, line: int, col: int, *, width: int = 1) -> str:
         return ""
     source = lines[line - 1].rstrip()
     start = 0 if len(source) <= EXCERPT_COLUMNS else max(0, col - EXCERPT_COLUMNS // 2)
-    shown = source[start : start + EXCERPT_COLUMNS].replace("\t", " ")
+    shown = printable(source[start : start + EXCERPT_COLUMNS])
     head = "…" if start else ""
     tail = "…" if start + EXCERPT_COLUMNS < len(source) else ""
     before = len(head) + col - 1 - start
     carets = "^" * max(1, min(width, len(shown) - (col - 1 - start)))
     indent = len(shown) - len(shown.lstrip()) if not head else 0
     return f"    {head}{shown[indent:]}{tail}\n    {' ' * (before - indent)}{carets}"
+
+
+def printable(text: str) -> str:
+    """The text on one line and harmless to a terminal, with as many characters as before."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 EXPRESSION_DEPTH = 500  # operators, calls and brackets inside one another in one statement
+NAMES_MAX = 10_000  # different names in one file: what nothing binds costs the interpreter their square
 BLOCK_DEPTH = 500  # blocks inside one another, each elif of a chain counted as one inside the one before
 
 RESERVED = frozenset(
@@ -71,18 +72,18 @@ class Load(NamedTuple):
     names: tuple[LoadedName, ...]
 
 
-class Depth(NamedTuple):
-    """The first place where a bound on depth is broken."""
+class Excess(NamedTuple):
+    """The first place where a bound is broken."""
 
     at: Position
-    what: str  # "expression" or "block"
+    what: str  # "expression", "block" or "names"
     limit: int
 
 
 class Scan(NamedTuple):
     """The findings of one pass. They hold for every text that the interpreter accepts."""
 
-    too_deep: Depth | None
+    excess: Excess | None  # the text must not be given to the interpreter
     loads: tuple[Load, ...]
     bound: dict[str, Position]  # names bound at the top level, loaded ones included
     reserved: tuple[tuple[str, Position], ...]  # Python's words that Starlark refuses
@@ -136,7 +137,8 @@ class _Scanner:
         self.blocks: list[tuple[int, int, bool]] = []  # indentation, weight, inside a def
         self.inside_def = False  # of the innermost block
         self.branches: dict[int, int] = {}  # by indentation: branches so far of the `if` there
-        self.too_deep: Depth | None = None
+        self.excess: Excess | None = None
+        self.names: set[str] = set()
         self.loads: list[Load] = []
         self.bound: dict[str, Position] = {}
         self.reserved: list[tuple[str, Position]] = []
@@ -161,6 +163,8 @@ class _Scanner:
             if kind == "quote":
                 break  # an unfinished string, where the interpreter's lexer stops as well
             text = match.group()
+            if kind == "name":
+                self.names.add(text)
             if not fresh and self.inside_def and (kind in _FLAT or (kind == "name" and text not in _KEYWORDS)):
                 continue  # the most frequent case: nothing to learn
             token = Token(kind, text, match.start())
@@ -168,7 +172,9 @@ class _Scanner:
                 fresh = False
                 self._begin_statement(token, self._indentation(line_start))
             self._deepen(token)
-            if self.too_deep is not None:
+            if len(self.names) > NAMES_MAX:
+                self._refuse(token, "names", NAMES_MAX)
+            if self.excess is not None:
                 break
             if text in RESERVED and kind == "name":
                 self.reserved.append((text, self.lines.position(token.offset)))
@@ -178,7 +184,7 @@ class _Scanner:
         unclosed = (innermost.bracket, self.lines.position(innermost.offset)) if len(self.levels) > 1 else None
         if not fresh:
             self._end_statement()
-        return Scan(self.too_deep, tuple(self.loads), self.bound, tuple(self.reserved), unclosed, self.stray)
+        return Scan(self.excess, tuple(self.loads), self.bound, tuple(self.reserved), unclosed, self.stray)
 
     # -- depth
 
@@ -210,7 +216,7 @@ class _Scanner:
             self._refuse(token, "expression", EXPRESSION_DEPTH)
 
     def _refuse(self, token: Token, what: str, limit: int) -> None:
-        self.too_deep = self.too_deep or Depth(self.lines.position(token.offset), what, limit)
+        self.excess = self.excess or Excess(self.lines.position(token.offset), what, limit)
 
     # -- statements
 

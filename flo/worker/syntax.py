@@ -72,8 +72,11 @@ def complaints(error: BaseException, text: str, found: Scan) -> list[Complaint]:
     if raw.message.startswith("cannot use reserved keyword") and reserved:
         return _without_followers(reserved, text)
     lines = text.split("\n")
-    end = Position(len(lines), len(lines[-1]) + 1)
-    at = raw.at or end
+    end = len(lines)
+    while end > 1 and not lines[end - 1].strip():
+        end -= 1
+    last = Position(end, len(lines[end - 1].rstrip()) + 1)
+    at = min(raw.at or last, last)  # the end of a text is where its last line ends
     if found.unclosed is not None and raw.message.startswith(("unexpected", "Unexpected")) and found.unclosed[1] < at:
         bracket, opened = found.unclosed
         return [Complaint(opened, f"`{bracket}` is never closed")]
