@@ -36,6 +36,8 @@ _FLOW = PRELUDE + ".call"
 # names in capitals after any dot, for `s = fctx.secrets`.
 _SECRET_NAME = re.compile(r"\bsecrets\s*\.\s*([A-Za-z_]\w*)|\.\s*([A-Z][A-Z0-9_]+)\b", re.ASCII)
 
+_UNKNOWN_NAME = re.compile(r"error: Variable `[^`]*` not found")
+
 _HOST_TEXT = f"""
 def key_of(x):
     return x(_token, "key") if type(x) == "function" and str(x) == "{_FLOW}" else None
@@ -189,8 +191,8 @@ class Loaded:
                 if context.broken is not None:
                     raise context.broken from None
                 failure = LoadFailed(context.kind, context.message, error)
-                # Without calls it failed before its first statement, and the interpreter's module is not usable.
-                if not is_entry or not str(error).startswith("Traceback"):
+                # After an unknown name the interpreter's module is half made, and looking at it panics.
+                if not is_entry or _UNKNOWN_NAME.match(str(error)):
                     raise failure from None
                 self.stopped = isinstance(context, _EntryInstance) and context.stopped
                 self.error = None if self.stopped else failure

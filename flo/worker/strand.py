@@ -429,7 +429,7 @@ class Strand:
     def _flow(self, key: str) -> Flow:
         flow = self._loaded.by_key.get(key)
         if flow is None:
-            implementation = key.partition("|")[2].partition("#")[0]
+            implementation = key.partition("|")[2].partition(" ")[0]
             message = f"the flow {implementation}".rstrip()
             message += " is not bound to a top-level name of its module, as a flow that is called or run must be"
             if self._loaded.stopped:

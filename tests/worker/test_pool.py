@@ -17,7 +17,7 @@ from flo.worker.bundle import Bundle
 from flo.worker.crashguard import CrashGuard
 from flo.worker.pool import ThreadWorker
 from flo.worker.testing import FakeCore
-from tests.worker.test_engine import body, bundle
+from tests.worker.engine import body, bundle
 
 PATIENCE = 30.0  # seconds that bound a hang, and measure nothing
 FOR_EVER = 3_600_000
