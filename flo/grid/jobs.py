@@ -114,7 +114,7 @@ class Jobs:
         """Derives from the state what the run wants of connectors; when this node begins to execute it."""
         for task in run.all_tasks():
             for n, opened in list((task.open or {}).items()):
-                if opened.child is None and not self._partition.machines.actions.is_internal(opened.kind):
+                if opened.child is None and opened.kind not in self._partition.machines.actions.internal:
                     self.want(task, n)
             for place in range(len(task.resources or ())):
                 self.want_resource(task, place)

@@ -267,6 +267,7 @@ class Node:
 
     def _after(self) -> None:
         """Called without the lock: leases what is ready, and sees to the next timer."""
+        self.partition.stirred = False
         strands = self.strands
         if strands.pending and strands.worker is not None:
             with self.partition.lock:

@@ -16,14 +16,17 @@ from flo.grid.time import PartitionTime
 from flo.log.commit import GroupCommit
 from flo.log.contract import Frame, LoggedEvent
 from flo.log.errors import LogDamaged
+from flo.primitives.kv_events import KvIncremented
 from flo.primitives.machine import Event
 from flo.primitives.machines import Machines, UnknownEvent, encode
+from flo.primitives.run_events import Did
 from flo.primitives.run_state import Note
 
 T = TypeVar("T")
 
 TIMERS_PER_COMMAND = 256  # timers that one command may have to run first; the rest are due again at once
 NEVER = 1 << 62
+QUIET = frozenset({Did.KIND, KvIncremented.KIND})  # events that set no timer and make nothing ready
 
 
 class Partition:
@@ -38,6 +41,7 @@ class Partition:
         self.lock = threading.RLock()
         self.commit_group = commit
         self.broken: str | None = None
+        self.stirred = False  # a command may have made something ready, or set a timer; who looks takes it back
         self.next_due = NEVER  # at or before the next timer; read without the lock by who waits for it
         self._time = time
         self._on_notes = on_notes
@@ -65,7 +69,11 @@ class Partition:
         """Starts a command: refuses when broken, runs what is due, and returns the time. Holds the lock before."""
         if self.broken is not None:
             raise Unavailable(f"outcome unknown: {self.broken}")
-        now = self.now()
+        now = self._time.now()
+        if now < self._now:
+            now = self._now
+        else:
+            self._now = now
         if now >= self.next_due:
             self._run_timers(now)
         return now
@@ -75,17 +83,22 @@ class Partition:
         here is a fault of ours, after which memory cannot be trusted."""
         logged = [LoggedEvent(e.KIND, e.VERSION, encode(e)) for e in events]
         machines = self.machines
+        by_kind = machines.by_kind
         index = self._index
+        quiet = True
         try:
             for event in events:
-                machines.apply(event, index, now)
+                kind = event.KIND
+                by_kind[kind](event, index, now)
                 index += 1
+                if kind not in QUIET:
+                    quiet = False
             follow_ups = machines.runs.follow_ups
             while follow_ups:
                 more = machines.follow_up(now)
                 logged += [LoggedEvent(e.KIND, e.VERSION, encode(e)) for e in more]
                 for event in more:
-                    machines.apply(event, index, now)
+                    by_kind[event.KIND](event, index, now)
                     index += 1
         except BaseException as fault:
             self.broken = f"event {index} could not be applied: {type(fault).__name__}: {fault}"
@@ -93,6 +106,9 @@ class Partition:
         self._index = index
         if logged:
             self.commit_group.add(logged, now)
+        if quiet and not machines.runs.notes:
+            return
+        self.stirred = True
         due = machines.peek_due()
         self.next_due = NEVER if due is None else due
         if machines.runs.notes:

@@ -184,14 +184,14 @@ class Strands:
         if len(params) > limits.PAYLOAD_SOFT_BYTES:
             if size_of(params) > limits.PAYLOAD_HARD_BYTES:
                 refused = too_large(f"the parameters of {kind}", size_of(params))
-            elif kind == "flow" or not actions.is_internal(kind):
+            elif kind == "flow" or kind not in actions.internal:
                 stored = self._payloads.store_params(kind, params)
         with partition.lock:
             now = self._begin(lease)
             target = self._task(lease, task)
             index = partition.next_index
             session = ""
-            if not refused and not actions.is_internal(kind):
+            if kind not in actions.internal and not refused:
                 try:
                     session = self._claim_for(kind)
                 except Refused as refusal:
@@ -218,7 +218,8 @@ class Strands:
                     outcome = done.outcome
         if stored is not params:
             self._payloads.unpin(stored)
-        self._after()
+        if partition.stirred:
+            self._after()
         return outcome if outcome is None or outcome[0] != "@" else self._payloads.load(outcome)
 
     def enter(self, lease: Lease, task: str, n: int, params: str, where: str) -> None:
@@ -345,6 +346,8 @@ def _history(task: Task) -> TaskHistory:
     if task.open is not None:
         history.open = {n: OpenAction(o.kind, o.recorded) for n, o in task.open.items()}
     history.outputs = task.outputs
+    if task.inline and task.generation > 1:
+        history.args = task.args
     return history
 
 

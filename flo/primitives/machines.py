@@ -32,15 +32,16 @@ class Machines:
         self.actions = Actions(self.runs, self.kv, runtime)
         self._all: tuple[Machine, ...] = (self.runs, self.kv, self.locks)
         self._decoders: dict[tuple[int, int], msgspec.msgpack.Decoder[Event]] = {}
-        self._apply: dict[int, Callable[[Event, int, int], None]] = {}
+        self.by_kind: dict[int, Callable[[Event, int, int], None]] = {}  # what applies an event
         for machine in self._all:
             for (kind, version), type_ in machine.events.items():
                 self._decoders[kind, version] = msgspec.msgpack.Decoder(type_)
-                self._apply[kind] = machine.apply
-        self._apply[LockGranted.KIND] = self._lock_granted
+                self.by_kind[kind] = machine.apply
+        self.by_kind.update(self.runs.by_kind)
+        self.by_kind[LockGranted.KIND] = self._lock_granted
 
     def apply(self, event: Event, index: int, now: int) -> None:
-        self._apply[event.KIND](event, index, now)
+        self.by_kind[event.KIND](event, index, now)
 
     def decode(self, kind: int, version: int, payload: bytes) -> Event:
         """The event in a log's entry. Raises UnknownEvent."""

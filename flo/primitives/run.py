@@ -92,7 +92,7 @@ class RunMachine:
         self.attics: dict[str, Run] = {}  # runs with something that could be archived, oldest first
         self._timers: list[tuple[int, int, Run, Task, int]] = []
         self._timer_count = 0
-        self._apply: dict[int, Callable[..., None]] = {
+        self.by_kind: dict[int, Callable[..., None]] = {
             RunStarted.KIND: self._run_started,
             Did.KIND: self._did,
             Asked.KIND: self._asked,
@@ -116,7 +116,7 @@ class RunMachine:
         }
 
     def apply(self, event: Event, index: int, now: int) -> None:
-        self._apply[event.KIND](event, index, now)
+        self.by_kind[event.KIND](event, index, now)
 
     def task(self, run_id: str, prefix: str) -> Task:
         """The live task; the caller knows that it is there."""

@@ -131,9 +131,7 @@ class Actions:
             "cancel": self._cancel,
             "resources.open": self._asked,
         }
-
-    def is_internal(self, kind: str) -> bool:
-        return kind in self._handlers
+        self.internal = frozenset(self._handlers)  # the kinds that no connector performs
 
     def decide(self, a: Ask) -> Decided:
         """The events of an action; never raises Refused, a refusal is an outcome."""
