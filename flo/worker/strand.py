@@ -457,7 +457,7 @@ class Strand:
         id = f"{self.lease.run}/{base}"
         prefix = self._latest(base)
         if prefix != base:
-            args = self._text(self.lease.history[prefix].args) or args
+            args = self._text(self.lease.history[prefix].args)
         self._depth += 1
         self._frames += frames
         try:
