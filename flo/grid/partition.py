@@ -85,7 +85,7 @@ class Partition:
         machines = self.machines
         by_kind = machines.by_kind
         index = self._index
-        quiet = True
+        quiet = len(events) > 0
         try:
             for event in events:
                 kind = event.KIND

@@ -23,28 +23,45 @@ class Releases:
         self._lock = threading.Lock()
         self._durable = durable_index
         self._lost: LogError | None = None
+        self._releasing = False
 
     def after(self, index: int, release: Callable[[], None], lost: Callable[[LogError], None]) -> None:
         """Calls `release` once this index is durable, from the flusher's thread; or `lost`, when it never will be.
-        An index that is durable already releases at once, in this thread, unless something waits before it."""
+        What is durable already is released at once, in this thread, unless something else goes before it."""
         with self._lock:
-            if self._lost is None and (index > self._durable or self._waiting):
+            if self._lost is None:
                 self._waiting.append((index, release, lost))
-                return
+                if self._releasing or index > self._durable:
+                    return
         if self._lost is not None:
             lost(self._lost)
         else:
-            release()
+            self._release()
 
     def on_durable(self, index: int) -> None:
-        waiting = self._waiting
         with self._lock:
             self._durable = index
-            ready = []
-            while waiting and waiting[0][0] <= index:
-                ready.append(waiting.popleft()[1])
-        for release in ready:
-            release()
+            if self._releasing or not self._waiting:
+                return
+        self._release()
+
+    def _release(self) -> None:
+        """Lets go what is durable, one after another: a single thread at a time does it, so that nothing overtakes."""
+        while True:
+            with self._lock:
+                if self._releasing or not self._waiting or self._waiting[0][0] > self._durable:
+                    return
+                self._releasing = True
+                ready = []
+                while self._waiting and self._waiting[0][0] <= self._durable:
+                    ready.append(self._waiting.popleft()[1])
+            for release in ready:
+                try:
+                    release()
+                except Exception as fault:  # noqa: BLE001  # one receiver's fault must not stop the others or the log
+                    _report(fault)
+            with self._lock:
+                self._releasing = False
 
     def on_lost(self, error: LogError) -> None:
         with self._lock:
@@ -53,6 +70,10 @@ class Releases:
             self._waiting.clear()
         for lost in left:
             lost(error)
+
+
+def _report(fault: Exception) -> None:
+    threading.excepthook(threading.ExceptHookArgs((type(fault), fault, fault.__traceback__, None)))
 
 
 def unknown_outcome(error: LogError) -> Unavailable:

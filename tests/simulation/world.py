@@ -133,8 +133,8 @@ class World:
         self._plan_crash()
 
     def _plan_crash(self) -> None:
-        if self.rng.random() < 0.6:
-            self.disk.crash_after(self.rng.randrange(1, 60))
+        if self.rng.random() < 0.9:
+            self.disk.crash_after(self.rng.randrange(1, 40))
 
     # -- the world outside
 
