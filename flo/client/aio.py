@@ -410,7 +410,9 @@ class AsyncGrid:
     def _watch(self, grid: Grid, follow: _Follow) -> tuple[Any, BaseException | None]:
         follow.skip = follow.shown
         try:
-            follow.unwatch = grid.watch(follow.id, partial(self._updated, follow, self._attached))
+            on_update = partial(self._updated, follow, self._attached)
+            watch = grid.watch if follow.every else getattr(grid, "watch_end", grid.watch)
+            follow.unwatch = watch(follow.id, on_update)
         except (OwnerLeft, OwnerLost):
             raise
         except FloError as error:

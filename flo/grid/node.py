@@ -26,7 +26,7 @@ from flo.api.grid import HistoryEntry, LogLine, RunView, StartRequest, Update
 from flo.api.ids import is_run_id
 from flo.api.jobs import ConnectorHost
 from flo.api.version import VERSION
-from flo.api.worker import RunCore, Worker
+from flo.api.worker import CRASHING, RunCore, Worker
 from flo.grid.archive import Archivist
 from flo.grid.jobs import Jobs
 from flo.grid.partition import NEVER, Partition, replay
@@ -308,14 +308,18 @@ class Node:
     def _executes(self, run: Run) -> bool:
         return run.id in self._executing and not self._closing
 
-    def _begin_execution(self, run: Run) -> None:
-        """With the lock held: from now on this node executes the run. What a dead owner left is settled first."""
-        if run.id in self._executing or run.status != "running":
+    def _begin_execution(self, run: Run, *, named: bool = False) -> None:
+        """With the lock held: from now on this node executes the run. What a dead owner left is settled first. A
+        run that keeps killing its process goes on only when it is `named`."""
+        if run.status != "running" or (run.paused.startswith(CRASHING) and not named):
             return
-        self._executing.add(run.id)
         partition = self.partition
-        if run.paused:
+        known = run.id in self._executing
+        self._executing.add(run.id)
+        if run.paused and (named or not known):
             partition.commit(run_decide.pause(partition.machines.runs, run.id, ""), partition.now())
+        if known:
+            return
         events: list[Event] = []
         for task in run.all_tasks():
             events += run_decide.recover(partition.machines.runs, partition.now(), task, self.session)
@@ -454,7 +458,7 @@ class Node:
             self.partition.begin()
             runs = [self._run(id) for id in ids] if ids is not None else self.partition.machines.live_runs()
             for run in runs:
-                self._begin_execution(run)
+                self._begin_execution(run, named=ids is not None)
             unfinished = [run.id for run in runs if run.status == "running"]
             index = self.partition.last_index
         self._after()
@@ -504,10 +508,22 @@ class Node:
         self._command(lambda now: run_decide.cancel(self.partition.machines.runs, id, "user", reason))
 
     def watch(self, id: str, on_update: Callable[[Update], None]) -> Callable[[], None]:
+        return self._watch(id, on_update, self.watches.add)
+
+    def watch_end(self, id: str, on_update: Callable[[Update], None]) -> Callable[[], None]:
+        """As `watch`, but tells of the run's end, or its pause, alone: what a caller of `result` wants."""
+        return self._watch(id, on_update, self.watches.add_end)
+
+    def _watch(
+        self,
+        id: str,
+        on_update: Callable[[Update], None],
+        add: Callable[[Run, Callable[[Update], None], int], Callable[[], None]],
+    ) -> Callable[[], None]:
         with self.partition.lock:
             self._check()
             run = self._run(id)
-            stop = self.watches.add(run, on_update, self.partition.last_index)
+            stop = add(run, on_update, self.partition.last_index)
         if not self._threads:
             self.commit_group.pump()
 

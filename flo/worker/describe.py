@@ -81,7 +81,7 @@ def _load(bundle: Bundle) -> Loaded:
         except LoadFailed as failed:
             raise _script_error(failed, bundle.scripts) from None
 
-    return on_large_stack(load)
+    return load() if shared.has(bundle.digest) else on_large_stack(load)
 
 
 def _flow(loaded: Loaded, symbol: str) -> Flow:

@@ -242,6 +242,10 @@ class Modules:
         self._kept = kept
         self._loaded: OrderedDict[bytes, Loaded] = OrderedDict()
 
+    def has(self, digest: bytes) -> bool:
+        """Whether `get` would evaluate nothing."""
+        return digest in self._loaded
+
     def get(self, digest: bytes, read: Callable[[bytes], Bundle], tick: Callable[[], bool] | None = None) -> Loaded:
         """The loaded bundle; `read` is asked for it when it is not here.
 
