@@ -335,7 +335,7 @@ class FileBackend:
         return following
 
     def _flush_loop(self) -> None:
-        while True:
+        while not self._stop.is_set():  # looked at again: `clear` may have wiped out the wake-up of `close`
             self._written.wait()
             if self._stop.wait(BACKGROUND_FLUSH_SECONDS):
                 return
