@@ -223,8 +223,8 @@ class _Walk:
     def _parse(self, label: str, module: _Module) -> AstModule | None:
         """The tree of the text with `__name__` bound at its end, or None when there are syntax errors."""
         try:
-            if module.text.rstrip("\r").endswith("\\"):
-                parse(label, module.text, scanned=module.scan)  # the addition would continue this line
+            if module.text.endswith(("\\", "\r")):
+                parse(label, module.text, scanned=module.scan)  # the addition would complete this line
             return parse(label, module.text + _NAME, scanned=module.scan)
         except TooDeep as error:
             excess = error.excess

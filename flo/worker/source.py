@@ -9,8 +9,8 @@ a module binds at its top level.
 
 from __future__ import annotations
 
-import ast
 import re
+import sys
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ _FLAT = frozenset({"string", "number"})
 _COMPOUND = frozenset({"def", "elif", "else", "for", "if"})
 _ASSIGNMENTS = frozenset({"=", "+=", "-=", "*=", "/=", "//=", "%=", "&=", "|=", "^=", "<<=", ">>="})
 
+_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_ESCAPES = dict(zip("nrtabfv\"'\\\n", "\n\r\t\a\b\f\v\"'\\", strict=False)) | {"\n": ""}
 _INDENTATION = re.compile("[ \r]*")
 _TOKEN = re.compile(
     r'''
@@ -34,7 +36,7 @@ _TOKEN = re.compile(
     | (?P<newline>\n)
     | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<string>"""(?:[^"\\]++|\\.|"(?!""))*+"""|\'\'\'(?:[^'\\]++|\\.|'(?!''))*+\'\'\'
-        |"(?!"")(?:[^"\\\n]++|\\.)*+"|'(?!'')(?:[^'\\\n]++|\\.)*+')
+        |"(?!"")(?:[^"\\\n]++|\\(?:\r\n|.))*+"|'(?!'')(?:[^'\\\n]++|\\(?:\r\n|.))*+')
     | (?P<number>0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
     | (?P<open>[(\[{])
     | (?P<close>[)\]}])
@@ -352,12 +354,21 @@ def _split(tokens: list[Token], mark: str) -> list[list[Token]]:
 def _literal(tokens: list[Token], index: int) -> str:
     """The value of a string token; a raw one has its prefix as the name before it."""
     text = tokens[index].text
-    try:
-        value = ast.literal_eval(f"r{text}" if _is_raw(tokens, index) else text)
-    except (SyntaxError, ValueError):
-        return text.strip("\"'")  # an escape that Python does not know; shown as it was written
-    assert isinstance(value, str)
-    return value
+    quotes = 3 if text[:3] in ('"""', "'''") else 1
+    content = text[quotes:-quotes].replace("\r", "")
+    if _is_raw(tokens, index):
+        return re.sub(r"\\([\"'])", r"\1", content)
+    return _ESCAPE.sub(_unescaped, content)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    escape = found[1]
+    if escape[0] in "01234567":
+        return chr(int(escape, 8))
+    if escape[0] in "xuU" and len(escape) > 1:
+        number = int(escape[1:], 16)
+        return chr(number) if number <= sys.maxunicode else found[0]
+    return _ESCAPES.get(escape, found[0])
 
 
 def _is_raw(tokens: list[Token], index: int) -> bool:

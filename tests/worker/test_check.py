@@ -361,6 +361,7 @@ DEEP: dict[str, Callable[[int], str]] = {
     "short branches": lambda n: "y = 1\nif y: pass\n" + "elif y: pass\n" * n,
     "functions": lambda n: "".join(" " * i + "def f():\n" for i in range(n)) + " " * n + "pass",
     "after a quote": lambda n: QUOTES + "[" * n + "]" * n,
+    "after a continued string": lambda n: "y = 'a\\\r\nb'\nx = " + "[" * n + "]" * n,
     "after a carriage return": lambda n: "y = '\r' + 1 # \r'\nx = " + "[" * n + "]" * n,
 }  # fmt: skip
 
@@ -535,7 +536,7 @@ def blocks(draw: st.DrawFn, depth: int = 0) -> list[str]:
 
 
 @given(lines=blocks())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_names_that_the_scan_finds_are_those_that_the_interpreter_binds(lines: list[str]) -> None:
     text = "\n".join(lines) + "\n"
     wanted = list("abcgh")
@@ -545,6 +546,20 @@ def test_names_that_the_scan_finds_are_those_that_the_interpreter_binds(lines: l
     unbound = {str(error).split("`")[1] for error in tree.typecheck(GLOBALS, {})[0] if last in str(error)}
 
     assert set(wanted) & set(scan(text).bound) == set(wanted) - unbound
+
+
+@pytest.mark.parametrize(
+    "literal",
+    ["'a'", '"""b\nc"""', r"'\'\"\\\n\t\x41\u00e9\U0001F600\101\0'", r"r'\d\'\\'", r"'\d \
+'", "'a\\\nb'", "'a\\\r\nb'"],
+)  # fmt: skip
+def test_strings_in_loads_have_the_value_that_the_interpreter_gives_them(literal: str) -> None:
+    text = f"load({literal}, x = {literal})\n"
+    (told,) = on_large_stack(lambda: parse("m.flow", text)).loads()
+    (load,) = scan(text).loads
+
+    assert load.label == told.module_id
+    assert {name.local: name.name for name in load.names} == told.symbols
 
 
 def test_exported_names_are_those_that_can_be_loaded() -> None:
@@ -569,7 +584,7 @@ PIECES = st.sampled_from([
     "|", "%", "f'{x}'", "f'{", "é", "\t", "\r", "\0", "\ufeff", "@", "str",
     "True", "None", "...", "int", "list[", "__name__", "pass", "break", "\\\n", " ",
 ])  # fmt: skip
-FUZZ = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def never_crashes(text: str) -> None:
@@ -580,6 +595,8 @@ def never_crashes(text: str) -> None:
         assert "\n" not in problem.message
     if not errors(found):
         on_large_stack(lambda: parse("m.flow", text))  # what has no error is taken by the interpreter
+        # The scan has read all of it, with the interpreter's own idea of strings and comments.
+        assert scan(f"{text}\n{deep('lists', EXPRESSION_DEPTH + 1)}\n").excess is not None
 
 
 @given(text=st.text(st.characters(codec="utf-8"), max_size=200))
@@ -593,6 +610,16 @@ def test_random_text_gives_problems_or_is_fine(text: str) -> None:
 def test_random_pieces_of_scripts_give_problems_or_are_fine(pieces: list[str]) -> None:
     never_crashes("".join(pieces))
     never_crashes(" ".join(pieces))
+
+
+@given(
+    content=st.lists(st.sampled_from(["a", "'", '"', "\\", "\n", "\r", "\r\n", "#", "{", "}", "x41", "7"]), max_size=8),
+    prefix=st.sampled_from(["", "r", "f", "fr"]),
+    quote=st.sampled_from(["'", '"', "'''", '"""']),
+)
+@settings(FUZZ, max_examples=1_000)
+def test_random_strings_give_problems_or_are_fine(content: list[str], prefix: str, quote: str) -> None:
+    never_crashes(f"x = {prefix}{quote}{''.join(content)}{quote}\n")
 
 
 @given(data=st.data())
