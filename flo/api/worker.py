@@ -29,6 +29,8 @@ from flo.api.outcome import Outcome
 from flo.primitives.history import Record as Record
 from flo.primitives.history import recorded_params as recorded_params
 
+CRASHING = "crashing"  # why a run is paused whose evaluation keeps killing the process
+
 
 class Revoked(BaseException):
     """The lease is over: unwind and release it. A BaseException so that no `except Exception` keeps it."""

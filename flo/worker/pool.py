@@ -17,8 +17,8 @@ from itertools import islice
 
 from flo.api.clock import Clock, SystemClock
 from flo.api.limits import CRASHES_BEFORE_PAUSE
-from flo.api.worker import Lease, Revoked, RunCore
-from flo.worker.crashguard import SLOTS, CrashGuard
+from flo.api.worker import CRASHING, Lease, Revoked, RunCore
+from flo.worker.crashguard import SLOTS, CrashGuard, strand_name
 from flo.worker.dialect import large_thread
 from flo.worker.modules import Modules, shared
 from flo.worker.strand import End, Strand, allow_nesting
@@ -36,7 +36,7 @@ _SWITCH_SECONDS = 0.0005  # what keeps the flusher's waits for the GIL short
 class _Thread:
     """A thread of the pool, with the gate at which it waits for the baton."""
 
-    __slots__ = ("gate", "strand", "evicted", "number", "since", "thread")
+    __slots__ = ("gate", "strand", "evicted", "name", "number", "since", "thread")
 
     def __init__(self, number: int) -> None:
         self.gate = threading.Lock()
@@ -44,6 +44,7 @@ class _Thread:
         self.strand: Strand | None = None
         self.evicted = False
         self.number = number  # its slot in the crash guard
+        self.name = ""  # what stands there while it evaluates
         self.since = 0  # when its strand got the baton, monotonic ms
         self.thread: threading.Thread | None = None
 
@@ -67,7 +68,6 @@ class ThreadWorker:
         self._linger_ms = linger_ms
         self._clock = clock or SystemClock()
         self._guard = crash_guard
-        self._crashed = crash_guard.crashed() if crash_guard is not None else {}
         self._modules = modules or shared
         self._lock = threading.Lock()
         self._busy = False  # a thread holds the baton
@@ -126,11 +126,14 @@ class ThreadWorker:
         for other in threads:
             if other is not threading.current_thread():
                 other.join(max(0, until - self._clock.monotonic_ms()) / 1000)
+        if self._guard is not None:
+            self._guard.close()
 
     # -- flo.worker.strand.Waiter, called by the thread that holds the baton
 
     def wait(self, strand: Strand) -> bool:
         thread: _Thread = strand.thread
+        self._got_through(thread)
         with self._lock:
             if strand.woken:
                 strand.woken = False
@@ -253,14 +256,17 @@ class ThreadWorker:
     def _evaluate(self, thread: _Thread, strand: Strand) -> None:
         strand.thread = thread
         lease = strand.lease
+        guard = self._guard
+        if guard is not None:
+            thread.name = strand_name(lease)
+            if guard.counted and guard.crashes(thread.name) >= CRASHES_BEFORE_PAUSE:
+                self._put_aside(guard, thread, lease)
+                return
         self._resume(thread)
         try:
-            if self._crashed and self._crashed.get(lease.run, 0) >= CRASHES_BEFORE_PAUSE:
-                self._pause(lease, "crashing", f"{CRASHES_BEFORE_PAUSE} processes died while they evaluated this run")
-                return
             end = strand.evaluate()
-            if self._crashed and end is End.OVER:
-                self._forget(lease.run)
+            if end is End.OVER:
+                self._got_through(thread)
         except BaseException as error:  # noqa: BLE001  # a fault of ours must not take the other runs with it
             self._pause(lease, "internal", f"{type(error).__name__}: {error}")
             threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread.thread)))
@@ -277,15 +283,24 @@ class ThreadWorker:
         except Revoked:
             self._core.release(lease)
 
-    def _forget(self, run: str) -> None:
-        if self._crashed.pop(run, None) is not None and self._guard is not None:
-            self._guard.forget(run)
+    def _put_aside(self, guard: CrashGuard, thread: _Thread, lease: Lease) -> None:
+        lease.slot = None
+        self._pause(
+            lease, CRASHING, f"{CRASHES_BEFORE_PAUSE} processes died while they evaluated this run; "
+            f"to try once more: flo resume {lease.run}",
+        )  # fmt: skip
+        guard.leave_one_try(thread.name)
+
+    def _got_through(self, thread: _Thread) -> None:
+        """The strand has come to its end or to a wait, so it is not what kills processes."""
+        if self._guard is not None and self._guard.counted:
+            self._guard.forget(thread.name)
 
     def _resume(self, thread: _Thread) -> bool:
         """The thread has the baton; False when it has it to unwind its strand."""
         thread.since = self._clock.monotonic_ms()
         if self._guard is not None and thread.strand is not None:
-            self._guard.begin(thread.number, thread.strand.lease.run)
+            self._guard.begin(thread.number, thread.name)
         evicted, thread.evicted = thread.evicted, False
         if thread.strand is not None:
             thread.strand.woken = False

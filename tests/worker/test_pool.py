@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from flo.api.errors import FloError, Unavailable
 from flo.api.outcome import ok
 from flo.api.worker import Lease
 from flo.worker.bundle import Bundle
-from flo.worker.crashguard import CrashGuard
+from flo.worker.crashguard import CrashGuard, strand_name
 from flo.worker.pool import ThreadWorker
 from flo.worker.testing import FakeCore
 from tests.worker.engine import body, bundle
@@ -279,49 +281,82 @@ def test_stop_releases_what_runs_waits_and_has_not_begun() -> None:
 # -- crash guard
 
 
-def test_runs_that_were_evaluated_when_the_process_died_are_counted(tmp_path: Path) -> None:
+def test_strands_that_were_evaluated_when_the_process_died_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "evaluating"
     for count in (1, 2, 3):
         guard = CrashGuard(path)
-        assert guard.crashed().get("bad", 0) == count - 1
-        guard.begin(0, "bad")
-        guard.begin(1, "good")
+        assert guard.crashes("bad 0") == count - 1 and guard.counted == (count > 1)
+        guard.begin(0, "bad 0")
+        guard.begin(1, "good 0")
         guard.end(1)
         # No close: the process dies here.
     guard = CrashGuard(path)
-    assert guard.crashed() == {"bad": 3}
+    assert guard.crashes("bad 0") == 3 and guard.crashes("good 0") == 0
+    guard.leave_one_try("bad 0")
+    assert CrashGuard(path).crashes("bad 0") == 2
+    guard.forget("bad 0")
+    assert not guard.counted and not CrashGuard(path).counted
 
-    guard.begin(0, "ünï" * 100)
-    guard.forget("bad")
+
+def test_a_planned_end_is_no_crash(tmp_path: Path) -> None:
+    guard = CrashGuard(tmp_path / "evaluating")
+    guard.begin(0, "slow 0")
     guard.close()
-    assert list(CrashGuard(path).crashed().values()) == [1]
+    assert not CrashGuard(tmp_path / "evaluating").counted
 
 
-def test_run_that_crashed_three_processes_is_paused(tmp_path: Path) -> None:
+def test_long_names_stay_different(tmp_path: Path) -> None:
+    core, source = Core(), body("return 1")
+    names = [strand_name(core.lease(source, "main.flow::main", run="ünï" * 100 + end)) for end in "ab"]
+    assert names[0] != names[1]
+    guard = CrashGuard(tmp_path / "evaluating")
+    guard.begin(0, names[0])
+    guard = CrashGuard(tmp_path / "evaluating")
+    assert guard.crashes(names[0]) == 1 and guard.crashes(names[1]) == 0
+
+
+def test_damaged_counts_and_a_folder_that_is_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "evaluating.counts").write_bytes(b"{")
+    with pytest.raises(FloError, match=r"evaluating\.counts is damaged"):
+        CrashGuard(tmp_path / "evaluating")
+    with pytest.raises(Unavailable, match=r"nowhere/evaluating cannot be made: No such file"):
+        CrashGuard(tmp_path / "nowhere" / "evaluating")
+
+
+def test_run_that_crashed_three_processes_is_paused_and_has_one_more_try(tmp_path: Path) -> None:
     for _ in range(3):
-        CrashGuard(tmp_path / "guard").begin(5, "run-0")
+        CrashGuard(tmp_path / "guard").begin(5, "run-0 0")
     guard = CrashGuard(tmp_path / "guard")
     core = Core()
     with pool(core, crash_guard=guard) as worker:
-        worker.start(leases(core, body("return 1"), 2))
+        both = leases(core, body("return 1"), 2)
+        worker.start(both)
         core.until(lambda: core.paused and core.finished)
-    assert core.paused["run-0"].startswith("crashing: 3 processes") and core.finished == {"run-1": "+1"}
+        assert core.paused["run-0"].startswith("crashing: 3 processes") and core.finished == {"run-1": "+1"}
+        assert guard.crashes("run-0 0") == 2
+
+        worker.start(leases(core, body("return 1"), 1))
+        core.until(lambda: "run-0" in core.finished)
+    assert not guard.counted
 
 
-def test_run_that_gets_through_is_forgotten_and_waiting_ones_are_not_named(tmp_path: Path) -> None:
+def test_strand_that_ends_or_waits_is_forgotten_and_named_no_more(tmp_path: Path) -> None:
     for _ in range(2):
-        CrashGuard(tmp_path / "guard").begin(5, "run-0")
+        guard = CrashGuard(tmp_path / "guard")
+        for slot, run in enumerate(("run-0", "run-1", "absent")):
+            guard.begin(slot, f"{run} 0")
     guard = CrashGuard(tmp_path / "guard")
     core = Core()
     with pool(core, crash_guard=guard) as worker:
-        first, second = leases(core, body("return fctx.actions.receive().value"), 2)
-        worker.start([first])
+        source = body("return fctx.actions.receive().value")
+        waits, _, last = leases(core, source, 3)
+        worker.start([waits])
         core.until(lambda: core.asked["run-0"])
-        worker.start([second])
-        core.until(lambda: core.asked["run-1"])
-        core.complete(second, "0.1", "+2")
+        worker.start(leases(core, body("return 1"), 2)[1:])
         core.until(lambda: "run-1" in core.finished)
-        assert CrashGuard(tmp_path / "guard").crashed() == {"run-0": 2}
-        core.complete(first, "0.1", "+1")
-        core.until(lambda: "run-0" in core.finished)
-    assert guard.crashed() == {}
+        worker.start([last])
+        core.until(lambda: core.asked["run-2"])  # it has the baton, so the others have laid it down
+        os.link(tmp_path / "guard", tmp_path / "copy")
+        copy = CrashGuard(tmp_path / "copy")
+        assert copy.crashes("run-0 0") == copy.crashes("run-1 0") == 0
+    assert [guard.crashes(f"{run} 0") for run in ("run-0", "run-1", "absent")] == [0, 0, 2]
