@@ -63,3 +63,9 @@ def test_order_killed_while_it_pays_pays_with_the_same_key_again(flo_command: Fl
     assert server.count("/inventory/reservations") == 1
     keys = [request.headers["idempotency-key"] for request in server.requests("/payments")]
     assert keys == ["order-1-pay", "order-1-pay"]
+
+
+def test_order_has_a_test_in_virtual_time_of_its_own(flo_command: FloCommand):
+    done = flo_command("test", flo_command.example("order.flow"))
+
+    assert done.exit_code == 0 and "1 passed, 0 failed" in done.out, str(done)
