@@ -25,7 +25,7 @@ from flo.connectors.testing import RecordingServer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from report import Figure, median_of, show, sync_ms  # noqa: E402  # a script's own folder
+from report import Figure, median_of, show, sync_ms  # a script's own folder
 
 HERE = Path(__file__).parent
 SCRIPT = str(HERE / "flows.flow")
@@ -208,10 +208,9 @@ def measure(repeat: int, only: str) -> list[Figure]:
     crashes: list[tuple[float, int]] = []
     if only in "200 mid-flow, kill -9: all done" or only in "200 mid-flow, kill -9: repeated":
         crashes = [crash(200) for _ in range(repeat)]
-        figure("200 mid-flow, kill -9: all done", "s", "Restate 1.06", 0.7,
-               lambda it=iter(crashes): next(it)[0])  # type: ignore[misc]  # fmt: skip
-        figure("200 mid-flow, kill -9: repeated", "effects", "Restate 190", 0,
-               lambda it=iter(crashes): float(next(it)[1]))  # type: ignore[misc]  # fmt: skip
+        times, repeats = iter(crashes), iter(crashes)
+        figure("200 mid-flow, kill -9: all done", "s", "Restate 1.06", 0.7, lambda: next(times)[0])
+        figure("200 mid-flow, kill -9: repeated", "effects", "Restate 190", 0, lambda: float(next(repeats)[1]))
     figure("1,000 children gathered", "children/s", "Restate 1,170", 20_000, lambda: asyncio.run(gather(1_000)), "more")
     figure("replay of 100,000 actions", "actions/s", "–", 200_000, lambda: asyncio.run(replay(100_000)), "more")
     figure("flo run examples/hello.flow", "s", "–", 0.4, cold_start)
@@ -224,7 +223,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=REPEAT, help="repetitions of each measurement (at least 5)")
     parser.add_argument("--only", default="", metavar="WORD", help="only the works whose name holds WORD")
     options = parser.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     os.environ.setdefault("PYTHONPATH", str(HERE.parent))
     show(measure(options.repeat, options.only), sync=sync_ms(), json_file=options.json)

@@ -59,9 +59,11 @@ def show(figures: Sequence[Figure], *, sync: float, json_file: str | None) -> No
     for f in figures:
         sign = "≤" if f.better == "less" else "≥"
         value = f"{f.value:,.3f}" if f.value < 100 else f"{f.value:,.0f}"
-        print(f"{f.work:{width}}  {value:>12}  {sign + f' {f.aim:,g}':>12}  {'yes' if f.met else 'NO ':3}  {f.peer}  [{f.unit}]")
+        aim, met = f"{sign} {f.aim:,g}", "yes" if f.met else "NO"
+        print(f"{f.work:{width}}  {value:>12}  {aim:>12}  {met:3}  {f.peer}  [{f.unit}]")
     if json_file is not None:
         rows = [
-            {"work": f.work, "value": f.value, "unit": f.unit, "peer": f.peer, "aim": f.aim, "met": f.met} for f in figures
+            {"work": f.work, "value": f.value, "unit": f.unit, "peer": f.peer, "aim": f.aim, "met": f.met}
+            for f in figures
         ]
         Path(json_file).write_text(json.dumps(rows, indent=2) + "\n")

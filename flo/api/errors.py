@@ -1,13 +1,13 @@
 """Errors that cross the surfaces, and the outcomes of actions.
 
-    FloError (flo.log.errors)
-    ├── ScriptError     a script or bundle is wrong; nothing was run            exit 2
-    ├── BadArgument     an argument of a call or run is wrong; nothing was run  exit 3
-    ├── NotFound        the run, flow or secret does not exist                  exit 1
-    ├── Conflict        the run id exists with another flow or arguments …      exit 3
-    ├── Unavailable     the owner went away, the node is stopping or fenced     exit 4
-    ├── Overloaded      a bound is reached; try again                           exit 4
-    └── RunFailed       a run ended without a result (embedding API)            exit 1, 6, 7
+FloError (flo.log.errors)
+├── ScriptError     a script or bundle is wrong; nothing was run            exit 2
+├── BadArgument     an argument of a call or run is wrong; nothing was run  exit 3
+├── NotFound        the run, flow or secret does not exist                  exit 1
+├── Conflict        the run id exists with another flow or arguments …      exit 3
+├── Unavailable     the owner went away, the node is stopping or fenced     exit 4
+├── Overloaded      a bound is reached; try again                           exit 4
+└── RunFailed       a run ended without a result (embedding API)            exit 1, 6, 7
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class RunFailed(FloError):
 
     code = "run_failed"
 
-    def __init__(self, *, id: str, status: str, kind: str, message: str, where: str | None, traceback: str = "") -> None:
+    def __init__(
+        self, *, id: str, status: str, kind: str, message: str, where: str | None, traceback: str = ""
+    ) -> None:
         super().__init__(message)
         self.id = id
         self.status = status

@@ -82,5 +82,5 @@ def _parsed(option: str, text: str) -> Any:
         raise typer.BadParameter(f"the value {_NESTED}", param_hint=option) from None
     except msgspec.DecodeError as error:
         raise typer.BadParameter(
-            f'is not JSON ({error}); a text needs its quotes: \'"text"\'', param_hint=option
+            f"is not JSON ({error}); a text needs its quotes: '\"text\"'", param_hint=option
         ) from None

@@ -30,7 +30,6 @@ RETRY_FIRST_MS = 2
 RETRY_LONGEST_MS = 50
 
 
-
 class OwnedGrid(Grid, Protocol):
     """What an owner opens."""
 

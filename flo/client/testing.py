@@ -305,9 +305,7 @@ class TestGrid:
 
 
 class _Mock:
-    def __init__(
-        self, kind: str, match: Mapping[str, Any], answer: Callable[[Call], Reply], times: int | None
-    ) -> None:
+    def __init__(self, kind: str, match: Mapping[str, Any], answer: Callable[[Call], Reply], times: int | None) -> None:
         self._kind = kind
         self._match = match
         self._answer = answer

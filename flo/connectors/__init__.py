@@ -1,6 +1,6 @@
 """Connectors: what performs the actions that reach outside, and how to write one.
 
-    from flo.connectors import Connector, ConnectorError, Job
+from flo.connectors import Connector, ConnectorError, Job
 """
 
 from flo.connectors.contract import Connector, ConnectorContext, ConnectorError, Job, SecretSource

@@ -284,4 +284,3 @@ class _ConnectorParams(msgspec.Struct):
 
 def _resource_kind(resource: Resource) -> str:
     return "resource.close" if resource.state == "closing" else "resource.open"
-

@@ -141,7 +141,10 @@ def history(run: Run, load: Load, archived: Callable[[str], bytes]) -> list[Hist
         outcome = run.outcome
         entries.append(
             HistoryEntry(
-                index=run.finished_index, id="", kind="run.finished", at=run.finished_at,
+                index=run.finished_index,
+                id="",
+                kind="run.finished",
+                at=run.finished_at,
                 status="completed" if run.status == "completed" else "failed",
                 result=_value(outcome, load) if succeeded(outcome) else None,
                 error=None if succeeded(outcome) else _without_traceback(_value(outcome, load)),

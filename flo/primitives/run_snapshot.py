@@ -239,4 +239,3 @@ def _connect(run: Run, by_prefix: dict[str, Task], image: TaskImage) -> None:
         run.open_count += 1
     if image.blocked is not None:
         task.blocked = (by_prefix[image.blocked[0]], image.blocked[1])
-

@@ -39,14 +39,17 @@ FETCH = """
 
 
 def test_days_pass_in_no_time(grid, script):
-    run = grid.run(script("""
+    run = grid.run(
+        script("""
         def _main(fctx: FlowContext):
             a = fctx.actions.now()
             fctx.actions.sleep("36h")
             print("awake")
             return fctx.actions.now() - a >= 36 * 3600
         main = flow(implementation = _main)
-    """) + "::main")
+    """)
+        + "::main"
+    )
 
     assert run.result() is True and run.output == ["awake"] and run.status == "completed"
     assert len(run.history) >= 3
@@ -93,14 +96,17 @@ def test_mocks_answer_one_after_another(grid, script):
 def test_a_declared_retry_waits_in_virtual_time(grid, script):
     grid.mock("http.get", fails={"kind": "connector", "retryable": True}, times=2)
     grid.mock("http.get", returns={}, delay="3s")
-    run = grid.run(script("""
+    run = grid.run(
+        script("""
         def _main(fctx: FlowContext):
             a = fctx.actions.now()
             policy = retry(max_attempts = 5, backoff = "constant", initial = 60)
             unwrap(fctx.actions.http.get("https://x", retry = policy))
             return int(fctx.actions.now() - a)
         main = flow(implementation = _main)
-    """) + "::main")
+    """)
+        + "::main"
+    )
 
     assert run.result() == 123 and [call.attempt for call in grid.calls()] == [1, 2, 3]
 
@@ -125,7 +131,8 @@ def test_a_mock_that_cannot_be_is_refused(grid, wrong):
 
 
 def test_flows_mock_by_an_action(grid, script):
-    run = grid.run(script("""
+    run = grid.run(
+        script("""
         def _main(fctx: FlowContext):
             unwrap(fctx.actions.connector("test.mock", action = "http.get", match = {"url": "https://a/*"},
                                           returns = {"status": 204}))
@@ -134,18 +141,23 @@ def test_flows_mock_by_an_action(grid, script):
             return [fctx.actions.http.get("https://a/b").value.status, fctx.actions.http.get("https://b").error.kind,
                     bad.error.message]
         main = flow(implementation = _main)
-    """) + "::main")
+    """)
+        + "::main"
+    )
 
     assert run.result()[:2] == [204, "timeout"]
     assert run.result()[2] == "test.mock takes action, match, returns, fails, times, delay, and not answers"
 
 
 def test_signals_and_what_a_run_waits_for(grid, script):
-    path = script("""
+    path = (
+        script("""
         def _main(fctx: FlowContext):
             return unwrap(fctx.actions.signal("approve"))
         main = flow(implementation = _main)
-    """) + "::main"
+    """)
+        + "::main"
+    )
     run = grid.run(path)
 
     assert run.status == "running" and "approve" in run.waits_for[0]
@@ -162,13 +174,16 @@ def test_signals_and_what_a_run_waits_for(grid, script):
 
 
 def test_time_passes_as_far_as_it_is_told(grid, script):
-    run = grid.run(script("""
+    run = grid.run(
+        script("""
         def _main(fctx: FlowContext):
             for n in range(3):
                 fctx.actions.sleep("1h")
                 print(n)
         main = flow(implementation = _main)
-    """) + "::main")
+    """)
+        + "::main"
+    )
 
     grid.advance("2h30m")
     assert run.output == ["0", "1"] and run.status == "running"
@@ -189,12 +204,15 @@ def test_a_failed_flow_says_where(grid, script):
 
 def test_a_run_without_an_end_is_given_up(grid, script, monkeypatch):
     monkeypatch.setattr("flo.client.testing.JUMPS_MAX", 20)
-    run = grid.run(script("""
+    run = grid.run(
+        script("""
         def _main(fctx: FlowContext):
             fctx.actions.sleep(60)
             fctx.actions.continue_as_new()
         main = flow(implementation = _main)
-    """) + "::main")
+    """)
+        + "::main"
+    )
 
     with pytest.raises(FlowStuck, match="not ended after 20 timers"):
         run.result()
@@ -202,24 +220,30 @@ def test_a_run_without_an_end_is_given_up(grid, script, monkeypatch):
 
 def test_resources_are_played(grid, script):
     grid.mock("process.wait", returns={"exit_code": 3, "stdout": "", "stderr": "", "output": "red"}, times=1)
-    path = script("""
+    path = (
+        script("""
         def _main(fctx: FlowContext):
             done = unwrap(fctx.actions.process.wait(fctx.resources.job))
             return [done.exit_code, done.output, fctx.resources.folder.path != ""]
         main = flow(implementation = _main, resources = {
             "job": lambda fctx: process(["make"]), "folder": lambda fctx: tempdir()})
-    """) + "::main"
+    """)
+        + "::main"
+    )
 
     assert grid.run(path).result() == [3, "red", True]
     assert grid.run(path).result() == [0, "", True]
 
 
 def test_random_and_uuid_depend_on_the_seed_alone(script):
-    path = script("""
+    path = (
+        script("""
         def _main(fctx: FlowContext):
             return [fctx.actions.uuid(), fctx.actions.random(), int(fctx.actions.now()), fctx.quota.username]
         main = flow(implementation = _main)
-    """) + "::main"
+    """)
+        + "::main"
+    )
 
     def once(seed: int) -> object:
         with TestGrid(seed=seed) as grid:

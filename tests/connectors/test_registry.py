@@ -12,7 +12,7 @@ from flo.connectors import Connector, Job, LocalHost, Registry
 from flo.connectors.registry import BUILTINS
 from flo.connectors.testing import FakeCore, job
 
-PLUGIN = '''
+PLUGIN = """
 from flo.connectors import Connector
 
 class Shout(Connector):
@@ -38,7 +38,7 @@ class Greedy(Connector):
 
 class Wrong:
     kinds = "wrong.echo"
-'''
+"""
 
 
 @pytest.fixture

@@ -28,6 +28,12 @@ OPTIONS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+KINDS = (
+    "kv.incr kv.put kv.get kv.delete clock.now uuid random clock.sleep clock.timer flow inline leave wait signal "
+    "receive send cancel http.get resources continue print unknown"
+).split()
+
+
 class Flows(RuleBasedStateMachine):
     """Leases are used as a worker would: actions of one task are numbered from its history on."""
 
@@ -62,13 +68,7 @@ class Flows(RuleBasedStateMachine):
     def act(self, data: st.DataObject) -> None:
         lease = data.draw(st.sampled_from(self._usable()))
         task = data.draw(st.sampled_from(sorted(lease.history)))
-        kind = data.draw(
-            st.sampled_from(
-                ["kv.incr", "kv.put", "kv.get", "kv.delete", "clock.now", "uuid", "random", "clock.sleep", "clock.timer",
-                 "flow", "inline", "leave", "wait", "signal", "receive", "send", "cancel", "http.get", "resources",
-                 "continue", "print", "unknown"]
-            )
-        )  # fmt: skip
+        kind = data.draw(st.sampled_from(KINDS))
         try:
             self._act(data, lease, task, kind)
         except Revoked:
@@ -93,7 +93,9 @@ class Flows(RuleBasedStateMachine):
                 names = data.draw(st.lists(st.sampled_from(["one", "two"]), unique=True, min_size=1))
                 declared = [
                     {"name": n, "kind": k, "params": {"name": n}}
-                    for n, k in zip(names, data.draw(st.tuples(*[st.sampled_from(["lock", "tempdir"])] * 2)), strict=False)
+                    for n, k in zip(
+                        names, data.draw(st.tuples(*[st.sampled_from(["lock", "tempdir"])] * 2)), strict=False
+                    )
                 ]
                 self.numbers.setdefault(id(lease), {}).setdefault(task, 0)
                 core.act(lease, task, 0, "resources.open", json.dumps(declared), "x.flow:1")
@@ -123,7 +125,10 @@ class Flows(RuleBasedStateMachine):
         elif kind == "cancel":
             params = {"handle": data.draw(st.sampled_from(handles or ["0.999"]))}
         elif kind == "http.get":
-            params = {"url": "http://x", "retry": data.draw(st.sampled_from([None, {"max_attempts": 2, "initial": 10}]))}
+            params = {
+                "url": "http://x",
+                "retry": data.draw(st.sampled_from([None, {"max_attempts": 2, "initial": 10}])),
+            }
         outcome = bench.act(lease, n, kind, params, task=task, handle=handle)
         assert outcome is None or outcome[0] in "+-"
 
