@@ -142,7 +142,7 @@ def test_closing_ends_the_whole_tree_gently_and_may_be_repeated(bench: Bench, ma
     )
     bench.ok("resource.open", **opening(mark, *SH, script))
     assert os.read(told, 100) == b"ready\n"
-    assert len(marked(mark)) == 3
+    assert any(len(marked(mark)) == 3 for _ in range(1_000)), "the two that were started last may not run yet"
 
     assert bench.ok("resource.close", **opening(mark)) is None
 
