@@ -21,6 +21,8 @@ _json = msgspec.json.Decoder().decode
 
 
 def log_lines(run: Run) -> list[LogLine]:
+    if not run.output:
+        return []
     packed = b"\xdd" + run.output_count.to_bytes(4, "big") + run.output if run.output else b"\x90"
     return [LogLine(*line) for line in msgspec.msgpack.decode(packed, type=list[tuple[int, str, str, str]])]
 

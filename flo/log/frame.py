@@ -116,7 +116,7 @@ def decode_events(body: bytes, count: int) -> list[LoggedEvent]:
                 raise FrameInvalid("an event is longer than its frame")
             if flags:
                 raise NewerFormat(f"an event of kind {kind} has unknown flags {flags:#x}")
-            events.append(LoggedEvent(kind, version, body[start:offset]))
+            events.append((kind, version, body[start:offset]))
     except struct.error:
         raise FrameInvalid("the frame holds fewer events than it says") from None
     if offset != end:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flo.cli import _progress
 from flo.cli._app import app
-from flo.log.contract import Frame, LoggedEvent
+from flo.log.contract import Frame
 from flo.log.url import open_log
 from flo.primitives.kv_events import KvDeleted
 from flo.primitives.machines import encode
@@ -29,8 +29,8 @@ def directory(tmp_path):
     log.open()
     log.claim()
     deleted = [KvDeleted(ns="default", key=f"MARKER-{i}".encode()) for i in range(300)]
-    events = [LoggedEvent(event.KIND, event.VERSION, encode(event)) for event in deleted]
-    events.append(LoggedEvent(99, 7, b"??"))
+    events = [(event.KIND, event.VERSION, encode(event)) for event in deleted]
+    events.append((99, 7, b"??"))
     log.append([Frame(first_index=1, time_ms=1_750_000_000_000, epoch=1, events=events)])
     log.close()
     return folder

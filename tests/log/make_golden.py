@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from flo.log.contract import Frame, LoggedEvent
+from flo.log.contract import Frame
 from flo.log.file.backend import FileBackend
 from flo.log.frame import FRAME_BYTES
 
@@ -23,12 +23,12 @@ def frames() -> list[Frame]:
     index = 1
     for number in range(60):
         batch = [
-            LoggedEvent(1 + number, 1 + number % 3, b"event %d.%d" % (number, n) * (n + 1))
+            (1 + number, 1 + number % 3, b"event %d.%d" % (number, n) * (n + 1))
             for n in range(number % 7 + 1)
         ]
         made.append(Frame(index, 1_750_000_000_000 + number, 1 if number < 40 else 2, batch, b"origin" * (number % 2)))
         index += len(batch)
-    made.append(Frame(index, 1_750_000_001_000, 2, [LoggedEvent(99, 1, LARGE), LoggedEvent(100, 1, b"")]))
+    made.append(Frame(index, 1_750_000_001_000, 2, [(99, 1, LARGE), (100, 1, b"")]))
     return made
 
 

@@ -14,7 +14,7 @@ LOG_ID = bytes(range(16))
 
 
 def events(*payloads: bytes, kind: int = 7) -> list[LoggedEvent]:
-    return [LoggedEvent(kind, 1, payload) for payload in payloads]
+    return [(kind, 1, payload) for payload in payloads]
 
 
 def append(log: Any, *payloads: bytes, time_ms: int = 1_000) -> None:
@@ -23,7 +23,7 @@ def append(log: Any, *payloads: bytes, time_ms: int = 1_000) -> None:
 
 
 def payloads(log: Any, from_index: int = 1) -> list[bytes]:
-    return [event.payload for frame in log.read(from_index) for event in frame.events]
+    return [event[2] for frame in log.read(from_index) for event in frame.events]
 
 
 def crash(log: Any) -> None:

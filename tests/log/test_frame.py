@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flo.log import frame as codec
-from flo.log.contract import Frame, LoggedEvent
+from flo.log.contract import Frame
 from flo.log.errors import TooLarge
 from flo.log.frame import BATCH_BYTES, FRAME_BYTES, LAST, PART, FrameInvalid, NewerFormat
 from tests.log.support import LOG_ID, events
 
-LOGGED = st.builds(LoggedEvent, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.binary(max_size=300))
+LOGGED = st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.binary(max_size=300))
 FRAMES = st.builds(
     Frame,
     st.integers(1, 2**63),

@@ -39,7 +39,7 @@ def test_a_golden_log_holds_exactly_what_was_written(version: str, tmp_path: Pat
 def test_a_golden_log_is_dumped_without_owning_it(version: str):
     found = list(dump(str(GOLDEN / version)))
     wanted = {
-        frame.first_index + place: (event.kind, event.version, event.payload, frame.time_ms)
+        frame.first_index + place: (*event, frame.time_ms)
         for frame in frames()
         for place, event in enumerate(frame.events)
     }
