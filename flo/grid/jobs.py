@@ -53,6 +53,7 @@ class Jobs:
         self._waiting: dict[str, deque[tuple[Task, int]]] = defaultdict(deque)  # unclaimed, by kind
         self._outgoing: deque[tuple[int, _Place, Job]] = deque()  # claimed, not durable yet
         self._with_host: dict[_Place, Job] = {}
+        self._unlogged: list[tuple[Job, Outcome]] = []  # answers that the partition has not taken yet
         self._closing = False
 
     # -- what the partition tells (with its lock held)
@@ -200,7 +201,15 @@ class Jobs:
             self.host.submit([self._whole(job) for job in batch])
 
     def _lost(self, error: LogError) -> None:
+        """The job stays here: its claim is in the log, or it never was claimed."""
+
+    def restart(self) -> None:
+        """The partition's memory was rebuilt, and what it wants of connectors will be found anew. What the host has
+        stays with it: its answers belong to the same actions. With the lock held."""
+        for _, place, _ in self._outgoing:
+            self._let_go(place)
         self._outgoing.clear()
+        self._waiting.clear()
 
     def _whole(self, job: Job) -> Job:
         """The job with its parameters as the connector gets them."""
@@ -228,53 +237,90 @@ class Jobs:
         return msgspec.json.encode(given).decode()
 
     def answer(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+        """Also tries again what could not be logged before."""
         stored = [(job, self._payloads.outcome(outcome, f"the result of {job.kind}")) for job, outcome in results]
-        try:
-            with self._partition.lock:
-                now = self._partition.begin()
-                for job, outcome in stored:
-                    prefix, place, events = self._decide(job, outcome, now)
-                    self._with_host.pop((job.run, prefix, place), None)
-                    kind = self._let_go((job.run, prefix, place))
-                    self._partition.commit(events, now)
-                    if kind is not None:
-                        self._next(kind)
-        except FloError:
-            return  # the node is lost: who executes the run next finds the claim of a dead session
-        for _, outcome in stored:
+        logged: list[Outcome] = []
+        with self._partition.lock:
+            left, self._unlogged = deque([*self._unlogged, *stored]), []
+            try:
+                while left:
+                    self._log(*left[0])
+                    logged.append(left.popleft()[1])
+            except FloError:
+                pass  # the next incarnation takes it; if there is none, the next owner finds a dead session's claim
+            finally:
+                self._unlogged = list(left)
+        for outcome in logged:
             self._payloads.unpin(outcome)
         self._after()
 
-    def _decide(self, job: Job, outcome: str, now: int) -> tuple[str, int, list[Event]]:
+    def _log(self, job: Job, outcome: Outcome) -> None:
+        now = self._partition.begin()
+        place, events = self._decide(job, outcome, now)
+        held = self._with_host.get(place)
+        if held is None or held.sid != job.sid or held.attempt != job.attempt:
+            return  # nobody waits for this attempt any more
+        del self._with_host[place]
+        kind = self._let_go(place)
+        try:
+            self._partition.commit(events, now)
+        except FloError:
+            self._with_host[place] = held
+            if kind is not None:
+                self._held[place] = kind
+                self._in_use[kind] += 1
+            raise
+        if kind is not None:
+            self._next(kind)
+
+    def _decide(self, job: Job, outcome: str, now: int) -> tuple[_Place, list[Event]]:
         runs = self._partition.machines.runs
-        if "!" in job.sid:
-            prefix, place, generation, state = job.sid.split("!")
-            events = resource_answer(runs, now, job.run, prefix, int(place), int(generation), state, outcome)
-            return prefix, -1 - int(place), events
-        prefix, _, n = job.sid.rpartition(".")
-        return prefix, int(n), answer(runs, now, job.run, prefix, int(n), job.attempt, outcome)
+        run_id, prefix, n = place = _place(job)
+        if n < 0:
+            _, _, generation, state = job.sid.split("!")
+            return place, resource_answer(runs, now, run_id, prefix, -1 - n, int(generation), state, outcome)
+        return place, answer(runs, now, run_id, prefix, n, job.attempt, outcome)
 
     def close(self) -> None:
-        """Planned stop, first step: nothing new is claimed, and what was not begun is returned."""
+        """Planned stop, first step: nothing new is claimed, and what has not left is returned."""
         with self._partition.lock:
             self._closing = True
-            now = self._partition.now()
-            while self._outgoing:
-                _, place, job = self._outgoing.popleft()
-                run_id, prefix, n = place
-                if place not in self._held:
-                    continue
-                del self._held[place]
-                run = self._partition.machines.runs.runs.get(run_id)
-                task = run.task(prefix) if run is not None and run.status == "running" else None
-                if task is None:
-                    continue
-                if n >= 0 and task.open is not None and n in task.open:
-                    self._partition.commit([Claimed(run_id, prefix, n, job.attempt, "")], now)
-                elif n < 0 and task.resources is not None:
-                    r = task.resources[-1 - n]
-                    returned = ResourceChanged(run_id, prefix, -1 - n, r.generation, r.state, "", "")
-                    self._partition.commit([returned], now)
+            outgoing, self._outgoing = self._outgoing, deque()
+            for _, place, job in outgoing:
+                if place in self._held:
+                    self._return(job)
+
+    def returned(self, jobs: Sequence[Job]) -> None:
+        """Planned stop, second step: jobs that the host never began."""
+        with self._partition.lock:
+            for job in jobs:
+                if self._with_host.pop(_place(job), None) is not None:
+                    self._return(job)
+
+    def _return(self, job: Job) -> None:
+        """Takes the claim back: nothing was done for the job, and whoever comes next may do it."""
+        place = run_id, prefix, n = _place(job)
+        self._let_go(place)
+        run = self._partition.machines.runs.runs.get(run_id)
+        task = run.task(prefix) if run is not None and run.status == "running" else None
+        if task is None:
+            return
+        event: Event | None = None
+        if n >= 0 and task.open is not None and n in task.open:
+            event = Claimed(run_id, prefix, n, job.attempt, "")
+        elif n < 0 and task.resources is not None:
+            r = task.resources[-1 - n]
+            event = ResourceChanged(run_id, prefix, -1 - n, r.generation, r.state, "", "")
+        if event is not None:
+            self._partition.commit([event], self._partition.now())
+
+
+def _place(job: Job) -> _Place:
+    if "!" in job.sid:
+        prefix, number, _, _ = job.sid.split("!")
+        return job.run, prefix, -1 - int(number)
+    prefix, _, n = job.sid.rpartition(".")
+    return job.run, prefix, int(n)
 
 
 class _ConnectorParams(msgspec.Struct):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import TypeVar
 from uuid import uuid4
@@ -29,8 +30,9 @@ from flo.api.version import VERSION
 from flo.api.worker import CRASHING, RunCore, Worker
 from flo.grid.archive import Archivist
 from flo.grid.jobs import Jobs
-from flo.grid.partition import NEVER, Partition, replay
+from flo.grid.partition import NEVER, Partition
 from flo.grid.payloads import Payloads
+from flo.grid.rebuild import rebuilt
 from flo.grid.release import Releases, unknown_outcome
 from flo.grid.snapshotter import Snapshotter
 from flo.grid.strands import Strands
@@ -50,11 +52,13 @@ T = TypeVar("T")
 
 RUNTIME = f"flo {VERSION}, replay 1"
 SNAPSHOT_EVENTS = 10_000  # a planned stop with more of them since the last snapshot makes one
+REBUILD_EVENTS = 10_000  # a fault in memory within so many events of the last one counts as the same again
 TICK_MAX_SECONDS = 3600.0
 SIGNAL_TYPE_BYTES = 128
 
 WorkerFactory = Callable[[RunCore], Worker]
 HostFactory = Callable[[], ConnectorHost]
+_Mark = tuple[int, int]  # index in the log, incarnation of the memory
 
 _REFUSALS: dict[str, type[FloError]] = {
     "not_found": NotFound,
@@ -100,7 +104,7 @@ class Node:
         self.commit_group = GroupCommit(backend, self._on_durable, self._on_lost, thread=threads)
         self.releases.on_durable(self.commit_group.durable_index)
         self._time = PartitionTime(clock, last_time_ms)
-        self.partition = Partition(machines, self.commit_group, self._time, self._on_notes)
+        self.partition = Partition(machines, self.commit_group, self._time, self._on_notes, self._on_broken)
         self.payloads = Payloads(backend)
         self.watches = Watches(self.releases, self.payloads)
         self.jobs = Jobs(
@@ -113,6 +117,7 @@ class Node:
         self._tick_at = NEVER
         self._tick_changed = threading.Event()
         self._ticker: threading.Thread | None = None
+        self._rebuilt_at = -REBUILD_EVENTS  # index of the last rebuild
 
     # -- life
 
@@ -139,20 +144,14 @@ class Node:
             for warning in info.warnings:
                 if on_warning is not None:
                     on_warning(warning)
-            machines = Machines(RUNTIME)
-            snapshot = backend.get_snapshot()
-            from_index = 1
-            if snapshot is not None:
-                from_index = snapshot[0] + 1
-                machines.load(snapshot[1])
-            replay(machines, backend.read(from_index), from_index)
+            machines, snapshot_index = rebuilt(backend, RUNTIME)
             backend.claim()
             machines.runs.rebuild_derived()
             snapshotter = None
             if threads and isinstance(url, str) and (directory := directory_of(url)) is not None:
                 snapshotter = Snapshotter(backend, directory, on_warning)
             node = cls(
-                backend, machines, log_id=info.log_id, last_time_ms=info.last_time_ms, snapshot_index=from_index - 1,
+                backend, machines, log_id=info.log_id, last_time_ms=info.last_time_ms, snapshot_index=snapshot_index,
                 worker_factory=worker_factory, host_factory=host_factory, clock=clock or SystemClock(), entropy=entropy,
                 threads=threads, session=session or uuid4().hex[:12], snapshotter=snapshotter,
             )  # fmt: skip
@@ -175,10 +174,12 @@ class Node:
         self._after()
         if self.strands.worker is not None:
             self.strands.worker.stop(limits.STOP_GRACE_MS)
-        if self.lost is None:
+        with suppress(Unavailable):  # the memory is lost: the next start finds the claims of a dead session
             self.jobs.close()
         if self.jobs.host is not None:
-            self.jobs.host.stop(limits.STOP_GRACE_MS)
+            unbegun = self.jobs.host.stop(limits.STOP_GRACE_MS)
+            with suppress(Unavailable):
+                self.jobs.returned(unbegun or ())
         if self._snapshotter is not None:
             self._snapshotter.close()
         if self._ticker is not None:
@@ -208,8 +209,11 @@ class Node:
             self._backend.put_snapshot(last, machines.dump(), machines.named_blobs())
 
     def pump(self) -> None:
-        """Without threads: makes everything pending durable and releases what waited for it."""
+        """Without threads: makes everything pending durable, releases what waited for it, and rebuilds memory that
+        cannot be trusted any more."""
         self.commit_group.pump()
+        if self.partition.broken is not None:
+            self._rebuild()
 
     def tick(self) -> None:
         """Runs the timers that are due."""
@@ -240,6 +244,50 @@ class Node:
         self.releases.on_lost(error)
         self.watches.lost()
         self._after()
+
+    def _on_broken(self) -> None:
+        """Called with the lock held: a command failed half-way."""
+        if self._threads and not self._closing:
+            self._start_ticker()
+            self._tick_changed.set()
+
+    def _rebuild(self) -> None:
+        """Throws memory away and begins a new incarnation from the log. Leases are over, watchers are told that they
+        are lost, what waited ends as unknown; what connectors do goes on. Called without the lock."""
+        if self.lost is not None or self._closing:
+            return
+        assert self.partition.broken is not None
+        fault = LogError(self.partition.broken)
+        self.releases.abandon(fault)
+        with self.partition.lock:
+            self.strands.restart()
+            self.watches.lost()
+        self._after()
+        try:
+            if self.partition.last_index - self._rebuilt_at < REBUILD_EVENTS:
+                raise fault
+            self.commit_group.close()
+            machines, _ = rebuilt(self._backend, RUNTIME)
+            self._backend.claim()
+        except LogError as error:
+            if self.lost is None:
+                self._on_lost(error)
+            return
+        machines.runs.rebuild_derived()
+        with self.partition.lock:
+            self.commit_group = GroupCommit(self._backend, self._on_durable, self._on_lost, thread=self._threads)
+            self._rebuilt_at = self.commit_group.last_index
+            self.partition.restart(machines, self.commit_group)
+            self.jobs.restart()
+            self.releases.on_durable(self._rebuilt_at)
+            executing, self._executing = self._executing, set()
+            with suppress(Unavailable):  # broken again: the next rebuild is the end
+                self.partition.commit([], self.partition.now())
+                for run_id in executing:
+                    if run_id in machines.runs.runs:
+                        self._begin_execution(machines.runs.runs[run_id])
+        self._after()
+        self.jobs.answer([])
 
     # -- what a command sets off
 
@@ -291,6 +339,9 @@ class Node:
     def _keep_time(self) -> None:
         """Sleeps until the next timer; an idle node sleeps for as long as nothing changes."""
         while not self._closing and self.lost is None:
+            if self.partition.broken is not None:
+                self._rebuild()
+                continue
             if self._archivist.wanted:
                 self._archivist.archive()
             due = self.partition.next_due
@@ -320,10 +371,10 @@ class Node:
             partition.commit(run_decide.pause(partition.machines.runs, run.id, ""), partition.now())
         if known:
             return
-        events: list[Event] = []
         for task in run.all_tasks():
-            events += run_decide.recover(partition.machines.runs, partition.now(), task, self.session)
-        partition.commit(events, partition.now())
+            partition.commit(
+                run_decide.recover(partition.machines.runs, partition.now(), task, self.session), partition.now()
+            )
         for task in run.all_tasks():
             if partition.machines.runs.is_ready(task):
                 self.strands.ready(task)
@@ -340,22 +391,29 @@ class Node:
 
     # -- waiting for the log
 
-    def _durable(self, index: int) -> None:
-        """Waits until everything up to this index is durable. Raises Unavailable when that is never known."""
+    def _mark(self) -> _Mark:
+        """What an answer computed now has to wait for. Call with the lock held."""
+        return self.partition.last_index, self.partition.incarnation
+
+    def _durable(self, mark: _Mark) -> None:
+        """Waits until everything up to this mark is durable. Raises Unavailable when that is never known."""
+        index, incarnation = mark
         if not self._threads:
             self.commit_group.pump()
         try:
             self.commit_group.wait(index)
         except LogError as error:
             raise unknown_outcome(error) from error
+        if incarnation != self.partition.incarnation:
+            raise unknown_outcome(LogError("the node found a fault in its memory and reads the log again"))
 
     def _read(self, read: Callable[[], T]) -> T:
         """An answer from the state, given out when what it rests on is durable."""
         with self.partition.lock:
             self._check()
             value = read()
-            index = self.partition.last_index
-        self._durable(index)
+            mark = self._mark()
+        self._durable(mark)
         return value
 
     def _command(self, decide: Callable[[int], list[Event]]) -> None:
@@ -370,15 +428,17 @@ class Node:
                 refused = error
             else:
                 self.partition.commit(events, now)
-            index = self.partition.last_index
+            mark = self._mark()
         self._after()
-        self._durable(index)
+        self._durable(mark)
         if refused is not None:
             raise _REFUSALS[refused.kind](refused.message)
 
     def _check(self) -> None:
         if self.lost is not None:
             raise unknown_outcome(self.lost)
+        if self.partition.broken is not None:
+            raise unknown_outcome(LogError(self.partition.broken))
         if self._closing:
             raise Unavailable("the node is stopping")
 
@@ -416,9 +476,9 @@ class Node:
             self._check()
             for request in checked:
                 answers.append(request if isinstance(request, FloError) else self._start(request, execute))
-            index = self.partition.last_index
+            mark = self._mark()
         self._after()
-        self._durable(index)
+        self._durable(mark)
         return answers
 
     def _checked(self, request: StartRequest) -> StartRequest | FloError:
@@ -460,9 +520,9 @@ class Node:
             for run in runs:
                 self._begin_execution(run, named=ids is not None)
             unfinished = [run.id for run in runs if run.status == "running"]
-            index = self.partition.last_index
+            mark = self._mark()
         self._after()
-        self._durable(index)
+        self._durable(mark)
         return unfinished
 
     def show(self, id: str) -> RunView:
@@ -486,9 +546,9 @@ class Node:
             self._check()
             for id, type, payload in signals:
                 answers.append(self._signal(id, type, payload))
-            index = self.partition.last_index
+            mark = self._mark()
         self._after()
-        self._durable(index)
+        self._durable(mark)
         return answers
 
     def _signal(self, id: str, type: str, payload: str) -> FloError | None:

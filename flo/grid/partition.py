@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from flo.api.errors import Unavailable
+from flo.grid.release import unknown_outcome
 from flo.grid.time import PartitionTime
 from flo.log.commit import GroupCommit
-from flo.log.contract import Frame, LoggedEvent
-from flo.log.errors import LogDamaged
+from flo.log.contract import Frame
+from flo.log.errors import LogDamaged, LogError
 from flo.primitives.kv_events import KvIncremented
 from flo.primitives.machine import Event
 from flo.primitives.machines import Machines, UnknownEvent, encode
@@ -36,15 +38,18 @@ class Partition:
         commit: GroupCommit,
         time: PartitionTime,
         on_notes: Callable[[list[Note]], None],
+        on_broken: Callable[[], None],
     ) -> None:
         self.machines = machines
         self.lock = threading.RLock()
         self.commit_group = commit
-        self.broken: str | None = None
+        self.broken: str | None = None  # why memory cannot be trusted; nothing is answered from it any more
+        self.incarnation = 1  # of the memory: what was computed in another one is void
         self.stirred = False  # a command may have made something ready, or set a timer; who looks takes it back
         self.next_due = NEVER  # at or before the next timer; read without the lock by who waits for it
         self._time = time
         self._on_notes = on_notes
+        self._on_broken = on_broken
         self._index = commit.next_index
         self._now = 0
 
@@ -68,7 +73,7 @@ class Partition:
     def begin(self) -> int:
         """Starts a command: refuses when broken, runs what is due, and returns the time. Holds the lock before."""
         if self.broken is not None:
-            raise Unavailable(f"outcome unknown: {self.broken}")
+            raise unknown_outcome(LogError(self.broken))
         now = self._time.now()
         if now < self._now:
             now = self._now
@@ -80,8 +85,10 @@ class Partition:
 
     def commit(self, events: list[Event], now: int) -> None:
         """Applies the events of one command and what they set off, and hands them to the log. Total: what raises
-        here is a fault of ours, after which memory cannot be trusted."""
-        logged = [LoggedEvent(e.KIND, e.VERSION, encode(e)) for e in events]
+        here is a fault of ours, after which memory cannot be trusted. Then it raises Unavailable."""
+        if self.broken is not None:
+            raise unknown_outcome(LogError(self.broken))
+        logged = [(e.KIND, e.VERSION, encode(e)) for e in events]
         machines = self.machines
         by_kind = machines.by_kind
         index = self._index
@@ -96,23 +103,42 @@ class Partition:
             follow_ups = machines.runs.follow_ups
             while follow_ups:
                 more = machines.follow_up(now)
-                logged += [LoggedEvent(e.KIND, e.VERSION, encode(e)) for e in more]
+                logged += [(e.KIND, e.VERSION, encode(e)) for e in more]
                 for event in more:
                     by_kind[event.KIND](event, index, now)
                     index += 1
-        except BaseException as fault:
-            self.broken = f"event {index} could not be applied: {type(fault).__name__}: {fault}"
+            if logged:
+                self.commit_group.add(logged, now)
+            self._index = index
+            if quiet and not machines.runs.notes:
+                return
+            self.stirred = True
+            due = machines.peek_due()
+            self.next_due = NEVER if due is None else due
+            if machines.runs.notes:
+                self._on_notes(machines.take_notes())
+        except Exception as fault:
+            raise self._broke(f"event {index} could not be applied", fault) from fault
+        except BaseException as interrupt:
+            self._broke(f"event {index} was not applied to its end", interrupt)
             raise
-        self._index = index
-        if logged:
-            self.commit_group.add(logged, now)
-        if quiet and not machines.runs.notes:
-            return
-        self.stirred = True
-        due = machines.peek_due()
-        self.next_due = NEVER if due is None else due
-        if machines.runs.notes:
-            self._on_notes(machines.take_notes())
+
+    def _broke(self, what: str, fault: BaseException) -> Unavailable:
+        """A fault in the middle of a command: nothing more is answered from this memory."""
+        lost = self.commit_group.lost
+        if self.broken is None:
+            self.broken = f"{what}: {type(fault).__name__}: {fault}" if lost is None else lost.message
+            self.incarnation += 1
+            if lost is None:
+                self._on_broken()
+        return unknown_outcome(LogError(self.broken))
+
+    def restart(self, machines: Machines, commit: GroupCommit) -> None:
+        """Begins a new incarnation on machines that were rebuilt from the log. Call with the lock held."""
+        self.machines = machines
+        self.commit_group = commit
+        self._index = commit.next_index
+        self.broken = None
 
     def run(self, decide: Callable[[int, int], list[Event]]) -> int:
         """One command: `decide(now, index)` gives its events or raises Refused. Returns the index to wait for."""
@@ -127,11 +153,15 @@ class Partition:
             if self.broken is None:
                 now = self.now()
                 if now >= self.next_due:
-                    self._run_timers(now)
+                    with suppress(Unavailable):  # the memory is broken: whoever rebuilds it sets the timers again
+                        self._run_timers(now)
 
     def _run_timers(self, now: int) -> None:
         for _ in range(TIMERS_PER_COMMAND):
-            events = self.machines.due(now, self._index)
+            try:
+                events = self.machines.due(now, self._index)
+            except Exception as fault:  # its timer is off the heap already, and only a rebuild sets it again
+                raise self._broke(f"a timer could not be decided before event {self._index}", fault) from fault
             if events is None:
                 break
             self.commit(events, now)
@@ -146,18 +176,22 @@ def replay(machines: Machines, frames: Iterable[Frame], from_index: int) -> int:
     for frame in frames:
         index = frame.first_index
         now = frame.time_ms
-        for kind, version, payload in frame.events:
-            if index >= from_index:
-                try:
-                    event = machines.decode(kind, version, payload)
-                except UnknownEvent as unknown:
-                    raise LogDamaged(
-                        f"{unknown} at index {index} is not known to this program",
-                        hint="it was written by a newer release: use that or a newer one",
-                    ) from None
-                machines.apply(event, index, now)
-                last = index
-            index += 1
+        try:
+            for kind, version, payload in frame.events:
+                if index >= from_index:
+                    machines.apply(machines.decode(kind, version, payload), index, now)
+                    last = index
+                index += 1
+        except UnknownEvent as unknown:
+            raise LogDamaged(
+                f"{unknown} at index {index} is not known to this program",
+                hint="it was written by a newer release: use that or a newer one",
+            ) from None
+        except Exception as fault:
+            raise LogDamaged(
+                f"event {index} could not be applied: {type(fault).__name__}: {fault}",
+                hint="`flo log verify DIR` tells whether the log is sound; if it is, this release has a fault",
+            ) from fault
         runs.notes.clear()
         runs.follow_ups.clear()
         runs.sweeps.clear()

@@ -63,6 +63,14 @@ class Releases:
             with self._lock:
                 self._releasing = False
 
+    def abandon(self, error: LogError) -> None:
+        """Ends everything that waits now: it rests on memory that cannot be trusted."""
+        with self._lock:
+            left = [lost for _, _, lost in self._waiting]
+            self._waiting.clear()
+        for lost in left:
+            lost(error)
+
     def on_lost(self, error: LogError) -> None:
         with self._lock:
             self._lost = error

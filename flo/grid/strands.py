@@ -95,6 +95,13 @@ class Strands:
         for lease in list(self._leases.values()):
             self._end(lease, reason)
 
+    def restart(self) -> None:
+        """The partition throws its memory away: every lease is over, and what is ready will be found anew."""
+        self.revoke_all("lost")
+        self._ready.clear()
+        self._queued.clear()
+        self._evaluating = 0
+
     def _revoke(self, run: Run, task: Task, reason: str) -> None:
         lease = self._leases.get((run.id, task.prefix))
         if lease is not None:
