@@ -22,10 +22,7 @@ def frames() -> list[Frame]:
     made: list[Frame] = []
     index = 1
     for number in range(60):
-        batch = [
-            (1 + number, 1 + number % 3, b"event %d.%d" % (number, n) * (n + 1))
-            for n in range(number % 7 + 1)
-        ]
+        batch = [(1 + number, 1 + number % 3, b"event %d.%d" % (number, n) * (n + 1)) for n in range(number % 7 + 1)]
         made.append(Frame(index, 1_750_000_000_000 + number, 1 if number < 40 else 2, batch, b"origin" * (number % 2)))
         index += len(batch)
     made.append(Frame(index, 1_750_000_001_000, 2, [(99, 1, LARGE), (100, 1, b"")]))
