@@ -28,6 +28,7 @@ class Context(Protocol):
     """What an evaluation on this thread belongs to."""
 
     def act(self, text: str) -> str: ...
+    def act_int(self, text: str) -> int: ...
     def begin(self, text: str) -> str: ...
     def wait_for(self, text: str) -> str: ...
     def enter(self, text: str) -> str: ...
@@ -105,6 +106,17 @@ def _act(text: str) -> str:
         raise
 
 
+def _act_int(text: str) -> int:
+    context = current.context
+    try:
+        return context.act_int(text)
+    except HostError:
+        raise
+    except BaseException as error:
+        context.broke(error)
+        raise
+
+
 def _decode(text: str) -> Any:
     try:
         return decode_json(text)
@@ -118,6 +130,7 @@ def _quoted(text: str) -> str:
 
 FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "_act": _act,
+    "_act_int": _act_int,
     "_decode": _decode,
     "_duration": duration_ms,
     "_begin": _crossing("begin"),

@@ -69,7 +69,7 @@ class Outside:
     def act(self, text: str) -> NoReturn:
         self._refuse("a loaded module cannot act while it is loaded; actions belong into flows")
 
-    begin = wait_for = enter = call = run = open = describing = act
+    act_int = begin = wait_for = enter = call = run = open = describing = act
     continue_as_new = run_id = act
 
     def context(self, text: str) -> NoReturn:
@@ -109,7 +109,7 @@ class _EntryInstance(Outside):
         self.stopped = True
         raise HostError("the first action")
 
-    begin = wait_for = enter = call = run = open = describing = act
+    act_int = begin = wait_for = enter = call = run = open = describing = act
     continue_as_new = run_id = act
 
     def context(self, text: str) -> NoReturn:
