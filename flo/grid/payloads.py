@@ -9,9 +9,11 @@ from flo.api.outcome import error
 from flo.log.contract import LogBackend
 from flo.primitives.flows import FlowParams
 from flo.primitives.payload import digest_of, is_reference, reference
+from flo.primitives.run_actions import SendParams
 from flo.primitives.run_decide import RetryParams
 
 _flow = msgspec.json.Decoder(FlowParams).decode
+_send = msgspec.json.Decoder(SendParams).decode
 _retry = msgspec.json.Decoder(RetryParams).decode
 _json = msgspec.json.Encoder().encode
 
@@ -50,6 +52,8 @@ class Payloads:
             args = bytes(parsed.args).decode()
             head = _json(FlowParams(flow=parsed.flow, options=parsed.options)).decode()
             return f"{self.store(args)} {head}"
+        if kind == "send":
+            return self.store("+" + bytes(_send(params).message).decode())
         head = _json(_retry(params)).decode() if '"retry"' in params else ""
         return f"{self.store(params)} {head}".rstrip()
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from msgspec.structs import replace
 
 from flo.api import limits
 from flo.api.errors import FloError, Unavailable
@@ -24,6 +28,7 @@ from flo.primitives.run_decide import again, finish, pause
 from flo.primitives.run_events import Did, Printed, TaskStarted
 from flo.primitives.run_state import Note, Run, Task
 
+LARGE_CHARS = limits.PAYLOAD_SOFT_BYTES // 4  # a text of fewer is within the soft limit in any script
 EVALUATING_MAX = 64  # leases of strands that do not wait; more would only hold memory
 
 
@@ -38,12 +43,15 @@ class Strands:
         claim_for: Callable[[str], str],
         entropy: Callable[[int], bytes],
         after: Callable[[], None],
+        *,
+        speculation_bytes: int = limits.SPECULATION_BYTES,
     ) -> None:
         self._partition = partition
         self._payloads = payloads
         self._load_bundle = load_bundle
         self._claim_for = claim_for
         self._entropy = entropy
+        self._speculation_bytes = speculation_bytes
         self._after = after  # called without the lock when a command may have set something off
         self.worker: Worker | None = None
         self._leases: dict[tuple[str, str], Lease] = {}
@@ -181,55 +189,74 @@ class Strands:
     # -- RunCore
 
     def act(
-        self, lease: Lease, task: str, n: int, kind: str, params: str, where: str, *, handle: bool = False
-    ) -> Outcome | None:
+        self, lease: Lease, task: str, n: int, kind: str, params: str, where: str, *, handle: bool = False,
+        large: tuple[Outcome, str] | None = None,
+    ) -> Outcome | None:  # fmt: skip
+        """As in RunCore; `large` is an outcome that another try came to, and the reference under which it is stored
+        now: blobs are not written with the lock held."""
         partition = self._partition
-        if partition.commit_group.pending_bytes > limits.SPECULATION_BYTES:
-            self._wait_for_room()
+        if partition.commit_group.pending_bytes > self._speculation_bytes:
+            self._wait_for_room(lease)
         actions = partition.machines.actions
         stored, refused = params, ""
         if len(params) > limits.PAYLOAD_SOFT_BYTES:
             if size_of(params) > limits.PAYLOAD_HARD_BYTES:
                 refused = too_large(f"the parameters of {kind}", size_of(params))
-            elif kind == "flow" or kind not in actions.internal:
+            elif kind == "flow" or kind == "send" or kind not in actions.internal:
                 stored = self._payloads.store_params(kind, params)
-        with partition.lock:
-            now = self._begin(lease)
-            target = self._task(lease, task)
-            index = partition.next_index
-            session = ""
-            if kind not in actions.internal and not refused:
-                try:
-                    session = self._claim_for(kind)
-                except Refused as refusal:
-                    refused = _error(refusal)
-            outcome: str | None
-            if refused:
-                events: list[Event] = [
-                    Did(lease.run, task, n, kind, recorded_params(params), refused, where),
-                ]
-                outcome = refused
-            else:
-                ask = Ask(now, index, target, n, kind, params, stored, where, handle, session, self._entropy)
-                events, outcome = actions.decide(ask)
-            partition.commit(events, now)
-            if handle:
-                if outcome is not None:
-                    record = Record(n, kind, recorded_params(params), outcome, index, now, where)
-                    lease.history[task].records[n] = record
-            elif outcome is None:
-                if target.strand.blocked is not None:
-                    lease.waiting = True
-                    self._evaluating -= 1
-                elif (done := lease.history[task].records.get(n)) is not None:
-                    outcome = done.outcome
-        if stored is not params:
-            self._payloads.unpin(stored)
+        try:
+            with partition.lock:
+                now = self._begin(lease)
+                target = self._task(lease, task)
+                index = partition.next_index
+                session = ""
+                if kind not in actions.internal and not refused:
+                    try:
+                        session = self._claim_for(kind)
+                    except Refused as refusal:
+                        refused = _error(refusal)
+                outcome: str | None
+                if refused:
+                    events: list[Event] = [
+                        Did(lease.run, task, n, kind, recorded_params(params), refused, where),
+                    ]
+                    outcome = refused
+                else:
+                    ask = Ask(now, index, target, n, kind, params, stored, where, handle, session, self._entropy)
+                    events, outcome = actions.decide(ask)
+                    if outcome is not None and len(outcome) > LARGE_CHARS:
+                        events, outcome = _referred(events, outcome, large)
+                partition.commit(events, now)
+                if handle:
+                    if outcome is not None:
+                        record = Record(n, kind, recorded_params(params), outcome, index, now, where)
+                        lease.history[task].records[n] = record
+                elif outcome is None:
+                    if target.strand.blocked is not None:
+                        lease.waiting = True
+                        self._evaluating -= 1
+                    elif (done := lease.history[task].records.get(n)) is not None:
+                        outcome = done.outcome
+        except _Large as over:
+            large = over.outcome, self._payloads.store(over.outcome)
+            try:
+                return self.act(lease, task, n, kind, params, where, handle=handle, large=large)
+            finally:
+                self._payloads.unpin(large[1])
+        except Unavailable:
+            raise Revoked from None
+        finally:
+            if stored is not params:
+                self._payloads.unpin(stored)
         if partition.stirred:
             self._after()
         return outcome if outcome is None or outcome[0] != "@" else self._payloads.load(outcome)
 
     def enter(self, lease: Lease, task: str, n: int, params: str, where: str) -> None:
+        if self._partition.commit_group.pending_bytes > self._speculation_bytes:
+            self._wait_for_room(lease)
+        if len(params) > LARGE_CHARS and size_of(params) > limits.PAYLOAD_HARD_BYTES:
+            self._fail(lease, too_large("the arguments of a flow", size_of(params)))
         stored = self._payloads.store_params("flow", params)
         with self._partition.lock:
             now = self._begin(lease)
@@ -238,7 +265,7 @@ class Strands:
             event = TaskStarted(
                 lease.run, task, n, stored, "" if recorded == stored else recorded, where, False, True, 0
             )
-            self._partition.commit([event], now)
+            self._commit([event], now)
             lease.history[f"{task}.{n}"] = TaskHistory()
         if stored is not params:
             self._payloads.unpin(stored)
@@ -248,18 +275,20 @@ class Strands:
         with self._partition.lock:
             now = self._begin(lease)
             task = self._task(lease, prefix)
-            self._partition.commit(finish(self._partition.machines.runs, now, task, stored), now)
+            self._commit(finish(self._partition.machines.runs, now, task, stored), now)
             lease.history.pop(prefix, None)
         self._payloads.unpin(stored)
         self._after()
         return outcome if stored == outcome or is_reference(stored) else stored
 
     def continue_as_new(self, lease: Lease, prefix: str, args: str) -> None:
+        if len(args) > LARGE_CHARS and size_of(args) > limits.PAYLOAD_HARD_BYTES:
+            self._fail(lease, too_large("the arguments of continue_as_new", size_of(args)))
         stored = self._payloads.store(args)
         with self._partition.lock:
             now = self._begin(lease)
             task = self._task(lease, prefix)
-            self._partition.commit(again(task, stored), now)
+            self._commit(again(task, stored), now)
             if task.inline:
                 lease.history.pop(prefix, None)
                 lease.history[task.prefix] = TaskHistory()
@@ -267,15 +296,24 @@ class Strands:
         self._after()
 
     def output(self, lease: Lease, task: str, k: int, channel: str, text: str) -> None:
-        if len(text) > limits.PAYLOAD_SOFT_BYTES // 4:
+        if len(text) > LARGE_CHARS:
             text = _cut(text)
+        if self._partition.commit_group.pending_bytes > self._speculation_bytes:
+            self._wait_for_room(lease)
         with self._partition.lock:
             now = self._begin(lease)
-            run = self._task(lease, task).run
-            if run.output_count >= limits.OUTPUT_LINES:
-                raise FloError(f"the run has written {limits.OUTPUT_LINES} lines of output, which is the limit")
-            self._partition.commit([Printed(lease.run, task, k, channel, text)], now)
+            over = self._task(lease, task).run.output_count >= limits.OUTPUT_LINES
+            if not over:
+                self._commit([Printed(lease.run, task, k, channel, text)], now)
+        if over:
+            self._fail(lease, error("quota_exceeded", f"the run has written its limit of {limits.OUTPUT_LINES} lines"))
         self._after()
+
+    def _fail(self, lease: Lease, why: Outcome) -> NoReturn:
+        """Ends the strand for what its script cannot take as the result of an action."""
+        with suppress(Revoked):  # it is over already
+            self.finish(lease, why)
+        raise Revoked
 
     def finish(self, lease: Lease, outcome: Outcome) -> None:
         stored = self._payloads.outcome(outcome, "the result of the flow")
@@ -283,7 +321,7 @@ class Strands:
             now = self._begin(lease)
             task = self._task(lease, lease.task)
             self._end_quietly(lease)
-            self._partition.commit(finish(self._partition.machines.runs, now, task, stored), now)
+            self._commit(finish(self._partition.machines.runs, now, task, stored), now)
         self._payloads.unpin(stored)
         self._after()
 
@@ -291,7 +329,7 @@ class Strands:
         with self._partition.lock:
             now = self._begin(lease)
             self._end_quietly(lease)
-            self._partition.commit(pause(self._partition.machines.runs, lease.run, f"{kind}: {message}"), now)
+            self._commit(pause(self._partition.machines.runs, lease.run, f"{kind}: {message}"), now)
         self._after()
 
     def release(self, lease: Lease) -> None:
@@ -338,13 +376,20 @@ class Strands:
             self._evaluating -= 1
         del self._leases[lease.run, lease.task]
 
-    def _wait_for_room(self) -> None:
+    def _commit(self, events: list[Event], now: int) -> None:
+        try:
+            self._partition.commit(events, now)
+        except Unavailable:
+            raise Revoked from None
+
+    def _wait_for_room(self, lease: Lease) -> None:
         """Back-pressure: a run thread waits while too much is speculative (design.md §5.2)."""
         group = self._partition.commit_group
-        try:
-            group.wait(group.durable_index + 1, timeout=1.0)
-        except FloError:
-            raise Revoked from None
+        while lease.alive and group.pending_bytes > self._speculation_bytes:
+            try:
+                group.wait(group.durable_index + 1, timeout=1.0)
+            except FloError:
+                raise Revoked from None
 
 
 def _history(task: Task) -> TaskHistory:
@@ -356,6 +401,23 @@ def _history(task: Task) -> TaskHistory:
     if task.inline and task.generation > 1:
         history.args = task.args
     return history
+
+
+class _Large(Exception):
+    """An outcome that must be stored before it can be logged."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+def _referred(events: list[Event], outcome: Outcome, large: tuple[Outcome, str] | None) -> tuple[list[Event], str]:
+    """The same events, with the reference of an outcome over the soft limit in its place. Raises _Large."""
+    if size_of(outcome) <= limits.PAYLOAD_SOFT_BYTES:
+        return events, outcome
+    if large is None or large[0] != outcome:
+        raise _Large(outcome)
+    *before, last = events
+    return [*before, replace(last, outcome=large[1])], large[1]
 
 
 def _error(refused: Refused) -> str:

@@ -131,6 +131,8 @@ class Machines:
                     see(text)
                 for opened in (task.open or {}).values():
                     see(opened.params)
+                for _, message in task.inbox or ():
+                    see(message)
                 for record in task.records() if b"@" in task.packed else ():
                     see(record.outcome)
             for _, count, packed in run.attic or ():

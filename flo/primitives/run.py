@@ -426,7 +426,7 @@ class RunMachine:
     def _sent(self, e: Sent, index: int, now: int) -> None:
         task = self.task(e.run, e.task)
         if e.n:
-            self._complete(task, e.n, "+" + e.message)
+            self._complete(task, e.n, delivered(e.message))
             return
         if task.inbox is None:
             task.inbox = deque()
@@ -608,6 +608,11 @@ class RunMachine:
 SELF_TIMED = frozenset(
     {"clock.sleep", "clock.timer", "wait", "signal", "receive", "resources.open"}
 )  # the core ends these itself
+
+
+def delivered(message: str) -> str:
+    """The outcome of taking a message; a large one came as the reference of it."""
+    return message if is_reference(message) else "+" + message
 
 
 def _joined(packed: bytes | bytearray, more: bytes) -> bytes | bytearray:

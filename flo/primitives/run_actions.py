@@ -19,7 +19,7 @@ from flo.primitives.limits import INBOX_MESSAGES, OPEN_ACTIONS
 from flo.primitives.machine import Event, Refused
 from flo.primitives.outcome import error
 from flo.primitives.payload import is_reference
-from flo.primitives.run import RunMachine, signal_params, wait_params
+from flo.primitives.run import RunMachine, delivered, signal_params, wait_params
 from flo.primitives.run_decide import NAMESPACE, start, stop
 from flo.primitives.run_events import Answered, Asked, Did, Sent, TaskStarted, Took
 from flo.primitives.run_state import Task
@@ -49,7 +49,7 @@ class _Ms(msgspec.Struct):
     ms: int
 
 
-class _Send(msgspec.Struct):
+class SendParams(msgspec.Struct):
     to: str
     message: msgspec.Raw
 
@@ -93,7 +93,7 @@ class _Scan(msgspec.Struct):
 
 
 _ms = msgspec.json.Decoder(_Ms).decode
-_send = msgspec.json.Decoder(_Send).decode
+_send = msgspec.json.Decoder(SendParams).decode
 _receive = msgspec.json.Decoder(_Receive).decode
 _cancel = msgspec.json.Decoder(_Cancel).decode
 _key = msgspec.json.Decoder(_Key).decode
@@ -251,7 +251,7 @@ class Actions:
     def _receive(self, a: Ask) -> Decided:
         p = _receive(a.params)
         if a.task.inbox:
-            return _took(a, "+" + a.task.inbox[0][1], "")
+            return _took(a, delivered(a.task.inbox[0][1]), "")
         if p.timeout == 0:
             return _did(a, error("timeout", "no message has come", where=a.where or None))
         return self._asked(a, due=_due(a, p.timeout))
@@ -264,7 +264,8 @@ class Actions:
         if to.inbox is not None and len(to.inbox) >= INBOX_MESSAGES:
             raise Refused("quota_exceeded", f"send: {p.to} has {INBOX_MESSAGES} messages that it has not taken")
         waiting = next((n for n, o in (to.open or {}).items() if o.kind == "receive"), 0)
-        sent = Sent(to.run.id, to.prefix, a.task.address(), bytes(p.message).decode(), waiting)
+        message = a.stored if is_reference(a.stored) else bytes(p.message).decode()
+        sent = Sent(to.run.id, to.prefix, a.task.address(), message, waiting)
         return _effect(a, sent, "+null")
 
     def _address(self, sender: Task, to: str) -> Task | None:

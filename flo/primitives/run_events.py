@@ -185,7 +185,7 @@ class Sent(Event, frozen=True):
     run: str
     task: str
     sender: str
-    message: str
+    message: str  # JSON, or the reference of the outcome that taking it has
     n: int
 
 
