@@ -6,15 +6,14 @@ First the blob is stored and synced, then *archived* is logged; only then the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from flo.api.grid import LogLine
+from flo.api.errors import FloError
 from flo.grid.partition import Partition
-from flo.grid.views import ArchivePart, archive_parts
-from flo.log.contract import LogBackend
-from flo.primitives.payload import digest_of, reference
+from flo.grid.payloads import Payloads
+from flo.grid.views import ArchivePart
+from flo.primitives.history import unpack
+from flo.primitives.payload import is_reference
 from flo.primitives.run_events import Archived
 from flo.primitives.run_state import Run
 
@@ -25,18 +24,28 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Archivist:
-    def __init__(self, partition: Partition, backend: LogBackend) -> None:
+    def __init__(self, partition: Partition, payloads: Payloads) -> None:
         self._partition = partition
-        self._backend = backend
+        self._payloads = payloads
+        self._bound = ARCHIVE_RUNS
 
     @property
     def wanted(self) -> bool:
-        return len(self._partition.machines.runs.attics) > ARCHIVE_RUNS
+        return len(self._partition.machines.runs.attics) > self._bound
+
+    def step(self) -> None:
+        """Moves one blob's worth out. What cannot be written now is tried again when there is much more of it."""
+        try:
+            self.archive()
+        except FloError:
+            self._bound = len(self._partition.machines.runs.attics) + ARCHIVE_RUNS
+        else:
+            self._bound = ARCHIVE_RUNS
 
     def archive(self) -> None:
         """Moves one blob's worth out. Called from the node's own thread, without the lock."""
         parts: list[ArchivePart] = []
-        taken: list[tuple[str, int, bool]] = []
+        taken: list[tuple[Run, int, bool, list[str]]] = []
         size = 0
         with self._partition.lock:
             for run in list(self._partition.machines.runs.attics.values()):
@@ -53,26 +62,22 @@ class Archivist:
                         )
                     )
                 parts += mine
-                taken.append((run.id, attic, whole))
+                taken.append((run, attic, whole, [name for part in mine for name in _named(part)]))
                 size += sum(len(part.packed) + len(part.output) + 64 for part in mine)
-        data = _encode(parts)
-        digest = self._backend.put_blob(data)
-        name = reference(digest, "@")
-        with self._partition.lock:
-            now = self._partition.begin()
-            for run_id, attic, whole in taken:
-                self._partition.commit([Archived(run_id, attic, name, whole)], now)
-        self._backend.unpin(digest)
+        blob = self._payloads.put(_encode(parts))
+        try:
+            with self._partition.lock:
+                now = self._partition.begin()
+                runs = self._partition.machines.runs.runs
+                for run, attic, whole, named in taken:
+                    if runs.get(run.id) is run:  # else memory was rebuilt meanwhile
+                        self._partition.commit([Archived(run.id, attic, blob, whole, named)], now)
+        finally:
+            self._payloads.unpin(blob)
 
-    def load(self, name: str) -> bytes:
-        return self._backend.get_blob(digest_of(name))
 
-    def lines(self, run: Run, log_lines: Callable[[Run], list[LogLine]]) -> list[LogLine]:
-        """The output of a run, wherever it is."""
-        if run.output or not run.output_count or not run.archives:
-            return log_lines(run)
-        for part in archive_parts(self.load(run.archives[-1])):
-            if part.run == run.id and part.output_count:
-                packed = b"\xdd" + part.output_count.to_bytes(4, "big") + part.output
-                return [LogLine(*line) for line in msgspec.msgpack.decode(packed, type=list[tuple[int, str, str, str]])]
+def _named(part: ArchivePart) -> list[str]:
+    """The references that a history holds: their blobs live as long as it."""
+    if b"@" not in part.packed:
         return []
+    return [record.outcome for record in unpack(part.packed, part.count) if is_reference(record.outcome)]

@@ -23,6 +23,7 @@ import msgspec
 from flo.api import limits
 from flo.api.clock import Clock, SystemClock
 from flo.api.errors import BadArgument, Conflict, FloError, NotFound, Overloaded, Unavailable
+from flo.api.flows import FlowOptions
 from flo.api.grid import HistoryEntry, LogLine, RunView, StartRequest, Update
 from flo.api.ids import is_run_id
 from flo.api.jobs import ConnectorHost
@@ -31,10 +32,10 @@ from flo.api.worker import CRASHING, RunCore, Worker
 from flo.grid.archive import Archivist
 from flo.grid.jobs import Jobs
 from flo.grid.partition import NEVER, Partition
-from flo.grid.payloads import Payloads
+from flo.grid.payloads import Payloads, size_of
 from flo.grid.rebuild import rebuilt
 from flo.grid.release import Releases, unknown_outcome
-from flo.grid.snapshotter import Snapshotter
+from flo.grid.snapshotter import SNAPSHOT_BYTES_MIN, Snapshotter
 from flo.grid.strands import Strands
 from flo.grid.time import PartitionTime
 from flo.grid.views import history, log_lines, run_view
@@ -44,7 +45,7 @@ from flo.log.contract import LogBackend
 from flo.log.errors import LogError
 from flo.log.url import open_log
 from flo.primitives import run_decide
-from flo.primitives.machine import Event, Refused
+from flo.primitives.machine import Refused
 from flo.primitives.machines import Machines
 from flo.primitives.run_state import Note, Run
 
@@ -66,6 +67,9 @@ _REFUSALS: dict[str, type[FloError]] = {
     "bad_argument": BadArgument,
     "quota_exceeded": Overloaded,
 }
+_json = msgspec.json.Decoder().decode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_options = msgspec.json.Decoder(FlowOptions).decode
 _STRANDS = frozenset({"record", "ready", "revoke"})
 _JOBS = frozenset({"job", "unjob", "resource"})
 
@@ -87,7 +91,10 @@ class Node:
         entropy: Callable[[int], bytes],
         threads: bool,
         session: str,
-        snapshotter: Snapshotter | None,
+        directory: str | None,
+        on_warning: Callable[[str], None] | None,
+        snapshot_bytes_min: int,
+        speculation_bytes: int,
     ) -> None:
         self.log_id = log_id
         self.session = session
@@ -100,7 +107,11 @@ class Node:
         self._closing = False
         self.lost: LogError | None = None
         self.releases = Releases(0)
-        self._snapshotter = snapshotter
+        self._snapshotter: Snapshotter | None = None
+        if directory is not None:
+            self._snapshotter = Snapshotter(
+                backend, directory, on_warning, self._sweep, bytes_min=snapshot_bytes_min
+            )  # fmt: skip
         self.commit_group = GroupCommit(backend, self._on_durable, self._on_lost, thread=threads)
         self.releases.on_durable(self.commit_group.durable_index)
         self._time = PartitionTime(clock, last_time_ms)
@@ -111,12 +122,15 @@ class Node:
             self.partition, self.payloads, self.releases, session, log_id, self._executes, self._after
         )  # fmt: skip
         self.strands = Strands(
-            self.partition, self.payloads, backend.get_blob, self.jobs.claim_for, entropy, self._after
+            self.partition, self.payloads, backend.get_blob, self.jobs.claim_for, entropy, self._after,
+            speculation_bytes=speculation_bytes,
         )  # fmt: skip
-        self._archivist = Archivist(self.partition, backend)
+        self._archivist = Archivist(self.partition, self.payloads)
         self._tick_at = NEVER
         self._tick_changed = threading.Event()
         self._ticker: threading.Thread | None = None
+        self._speculation_bytes = speculation_bytes
+        self._bundles: set[bytes] = set()  # that were seen here and stay as long as this node
         self._rebuilt_at = -REBUILD_EVENTS  # index of the last rebuild
 
     # -- life
@@ -134,6 +148,8 @@ class Node:
         threads: bool = True,
         on_warning: Callable[[str], None] | None = None,
         session: str = "",
+        snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN,
+        speculation_bytes: int = limits.SPECULATION_BYTES,
     ) -> Node:
         """Opens and claims the log. Without factories the node executes nothing. With `threads=False` it has no
         thread of its own: `pump` flushes and `tick` runs timers (simulations, virtual time).
@@ -147,13 +163,12 @@ class Node:
             machines, snapshot_index = rebuilt(backend, RUNTIME)
             backend.claim()
             machines.runs.rebuild_derived()
-            snapshotter = None
-            if threads and isinstance(url, str) and (directory := directory_of(url)) is not None:
-                snapshotter = Snapshotter(backend, directory, on_warning)
+            directory = directory_of(url) if threads and isinstance(url, str) else None
             node = cls(
                 backend, machines, log_id=info.log_id, last_time_ms=info.last_time_ms, snapshot_index=snapshot_index,
                 worker_factory=worker_factory, host_factory=host_factory, clock=clock or SystemClock(), entropy=entropy,
-                threads=threads, session=session or uuid4().hex[:12], snapshotter=snapshotter,
+                threads=threads, session=session or uuid4().hex[:12], directory=directory,
+                on_warning=on_warning, snapshot_bytes_min=snapshot_bytes_min, speculation_bytes=speculation_bytes,
             )  # fmt: skip
         except BaseException:
             backend.close()
@@ -207,6 +222,24 @@ class Node:
         if last - newest >= SNAPSHOT_EVENTS:
             machines = self.partition.machines
             self._backend.put_snapshot(last, machines.dump(), machines.named_blobs())
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes the blobs that nothing names any more. Called without the lock."""
+        with self.partition.lock:
+            if self.partition.broken is not None:
+                return
+            self.payloads.keep_pins()
+            live = self.partition.machines.named_blobs()
+            last = self.partition.last_index
+        durable = False  # until it is, a restart may find a state that names more
+        try:
+            while not (durable := self.commit_group.wait(last, timeout=1.0)) and not self._closing:
+                pass
+        except LogError:
+            pass
+        finally:
+            self.payloads.sweep(live if durable else None)
 
     def pump(self) -> None:
         """Without threads: makes everything pending durable, releases what waited for it, and rebuilds memory that
@@ -343,7 +376,7 @@ class Node:
                 self._rebuild()
                 continue
             if self._archivist.wanted:
-                self._archivist.archive()
+                self._archivist.step()
             due = self.partition.next_due
             with self.partition.lock:
                 wait = TICK_MAX_SECONDS if due == NEVER else (due - self.partition.now()) / 1000
@@ -407,32 +440,29 @@ class Node:
         if incarnation != self.partition.incarnation:
             raise unknown_outcome(LogError("the node found a fault in its memory and reads the log again"))
 
-    def _read(self, read: Callable[[], T]) -> T:
-        """An answer from the state, given out when what it rests on is durable."""
+    def _answer(self, compute: Callable[[], T]) -> T:
+        """What a command or a look at the state gives, a refusal too, told when what it rests on is durable."""
+        refused: FloError | None = None
         with self.partition.lock:
             self._check()
-            value = read()
-            mark = self._mark()
-        self._durable(mark)
-        return value
-
-    def _command(self, decide: Callable[[int], list[Event]]) -> None:
-        """A command; also its refusal waits for the log, since it tells of what is in it."""
-        refused: Refused | None = None
-        with self.partition.lock:
-            self._check()
-            now = self.partition.begin()
             try:
-                events = decide(now)
+                value = compute()
             except Refused as error:
+                refused = _REFUSALS[error.kind](error.message)
+            except NotFound as error:
                 refused = error
-            else:
-                self.partition.commit(events, now)
             mark = self._mark()
         self._after()
         self._durable(mark)
         if refused is not None:
-            raise _REFUSALS[refused.kind](refused.message)
+            raise refused
+        return value
+
+    def _check_room(self) -> None:
+        """With a full disk nothing is taken in beyond what may be speculative."""
+        stalled = self.commit_group.stalled
+        if stalled is not None and self.commit_group.pending_bytes > self._speculation_bytes:
+            raise Overloaded(f"the log does not get on: {stalled}", hint="nothing was done; try again")
 
     def _check(self) -> None:
         if self.lost is not None:
@@ -451,7 +481,14 @@ class Node:
     # -- Grid
 
     def has_bundle(self, digest: bytes) -> bool:
-        return self._backend.has_blob(digest)
+        """Whether the bundle is there; it stays as long as this node, for a start may follow at any time."""
+        if digest not in self._bundles:
+            try:
+                self._backend.put_blob(self._backend.get_blob(digest))
+            except KeyError:
+                return False
+            self._bundles.add(digest)
+        return True
 
     def put_bundle(self, digest: bytes, data: bytes) -> None:
         if sha256(data).digest() != digest:
@@ -459,6 +496,7 @@ class Node:
         if len(data) > limits.BUNDLE_BYTES + limits.BUNDLE_BYTES // 8:
             raise BadArgument(f"the bundle of {len(data)} bytes is over the limit of {limits.BUNDLE_BYTES} bytes")
         self._backend.put_blob(data)
+        self._bundles.add(digest)
 
     def start(self, request: StartRequest, *, execute: bool = True) -> RunView:
         (view,) = self.start_many([request], execute=execute)
@@ -470,29 +508,36 @@ class Node:
         """Starts many runs with one wait for the log; each gives its view, or the error that refused it."""
         if execute:
             self._ensure_hands()
-        answers: list[RunView | FloError] = []
         checked = [self._checked(request) for request in requests]
-        with self.partition.lock:
-            self._check()
+        try:
+            return self._answer(
+                lambda: [r if isinstance(r, FloError) else self._start(r, execute) for r in checked]
+            )  # fmt: skip
+        finally:
             for request in checked:
-                answers.append(request if isinstance(request, FloError) else self._start(request, execute))
-            mark = self._mark()
-        self._after()
-        self._durable(mark)
-        return answers
+                if not isinstance(request, FloError):
+                    self.payloads.unpin(request.args)
 
     def _checked(self, request: StartRequest) -> StartRequest | FloError:
         if not is_run_id(request.id):
             return BadArgument(
                 f"{request.id!r} is no run id", hint="1 to 128 letters, digits and the signs . _ : -"
             )  # fmt: skip
-        if not self._backend.has_blob(request.bundle):
+        if not self.has_bundle(request.bundle):
             return NotFound(f"no bundle {request.bundle.hex()[:12]}")
-        if len(request.args) > limits.PAYLOAD_HARD_BYTES:
+        if size_of(request.args) > limits.PAYLOAD_HARD_BYTES:
             return BadArgument(f"the arguments are over the limit of {limits.PAYLOAD_HARD_BYTES} bytes")
+        if sum(map(len, (request.flow, request.options, request.username, request.script))) > limits.PAYLOAD_SOFT_BYTES:
+            return BadArgument(f"the flow's name and options are over the limit of {limits.PAYLOAD_SOFT_BYTES} bytes")
+        try:
+            _object(request.args)
+            _options(request.options)
+        except (msgspec.DecodeError, RecursionError) as wrong:
+            return BadArgument(f"the arguments or options of the flow cannot be read: {wrong}")
         return msgspec.structs.replace(request, args=self.payloads.store(request.args))
 
     def _start(self, r: StartRequest, execute: bool) -> RunView | FloError:
+        self._check_room()
         runs = self.partition.machines.runs
         now = self.partition.begin()
         try:
@@ -505,34 +550,31 @@ class Node:
         if execute and events:
             self._executing.add(r.id)
         self.partition.commit(events, now)
-        self.payloads.unpin(r.args)
         run = runs.runs[r.id]
         if execute:
             self._begin_execution(run)
-        return run_view(run, self.payloads.load)
+        return run_view(run, self.payloads)
 
     def execute(self, ids: Sequence[str] | None) -> list[str]:
         self._ensure_hands()
-        with self.partition.lock:
-            self._check()
+
+        def begin() -> list[str]:
             self.partition.begin()
             runs = [self._run(id) for id in ids] if ids is not None else self.partition.machines.live_runs()
             for run in runs:
                 self._begin_execution(run, named=ids is not None)
-            unfinished = [run.id for run in runs if run.status == "running"]
-            mark = self._mark()
-        self._after()
-        self._durable(mark)
-        return unfinished
+            return [run.id for run in runs if run.status == "running"]
+
+        return self._answer(begin)
 
     def show(self, id: str) -> RunView:
-        return self._read(lambda: run_view(self._run(id), self.payloads.load))
+        return self._answer(lambda: run_view(self._run(id), self.payloads))
 
     def history(self, id: str) -> list[HistoryEntry]:
-        return self._read(lambda: history(self._run(id), self.payloads.load, self._archivist.load))
+        return self._answer(lambda: history(self._run(id), self.payloads))
 
     def logs(self, id: str) -> list[LogLine]:
-        return self._read(lambda: self._archivist.lines(self._run(id), log_lines))
+        return self._answer(lambda: log_lines(self._run(id), self.payloads))
 
     def signal(self, id: str, type: str, payload: str) -> None:
         answer = self.signal_many([(id, type, payload)])[0]
@@ -541,21 +583,13 @@ class Node:
 
     def signal_many(self, signals: Sequence[tuple[str, str, str]]) -> list[FloError | None]:
         """Delivers many signals (run, type, JSON payload) with one wait for the log."""
-        answers: list[FloError | None] = []
-        with self.partition.lock:
-            self._check()
-            for id, type, payload in signals:
-                answers.append(self._signal(id, type, payload))
-            mark = self._mark()
-        self._after()
-        self._durable(mark)
-        return answers
+        wrong = [_wrong_signal(type, payload) for _, type, payload in signals]
+        return self._answer(
+            lambda: [refused or self._signal(*signal) for refused, signal in zip(wrong, signals, strict=True)]
+        )  # fmt: skip
 
     def _signal(self, id: str, type: str, payload: str) -> FloError | None:
-        if not type or len(type.encode()) > SIGNAL_TYPE_BYTES:
-            return BadArgument(f"a signal's type has 1 to {SIGNAL_TYPE_BYTES} bytes, got {type!r}")
-        if len(payload.encode()) > limits.PAYLOAD_SOFT_BYTES:
-            return BadArgument(f"a signal's payload is at most {limits.PAYLOAD_SOFT_BYTES} bytes")
+        self._check_room()
         now = self.partition.begin()
         try:
             events = run_decide.signal(self.partition.machines.runs, id, type, payload, limits.INBOX_MESSAGES)
@@ -565,7 +599,12 @@ class Node:
         return None
 
     def cancel(self, id: str, reason: str = "") -> None:
-        self._command(lambda now: run_decide.cancel(self.partition.machines.runs, id, "user", reason))
+        def ask() -> None:
+            self._check_room()
+            now = self.partition.begin()
+            self.partition.commit(run_decide.cancel(self.partition.machines.runs, id, "user", reason), now)
+
+        self._answer(ask)
 
     def watch(self, id: str, on_update: Callable[[Update], None]) -> Callable[[], None]:
         return self._watch(id, on_update, self.watches.add)
@@ -582,8 +621,11 @@ class Node:
     ) -> Callable[[], None]:
         with self.partition.lock:
             self._check()
-            run = self._run(id)
-            stop = add(run, on_update, self.partition.last_index)
+            run = self.partition.machines.runs.runs.get(id)
+            if run is not None:
+                stop = add(run, on_update, self.partition.last_index)
+        if run is None:
+            self._answer(lambda: self._run(id))
         if not self._threads:
             self.commit_group.pump()
 
@@ -595,7 +637,19 @@ class Node:
 
     def list(self) -> list[RunView]:
         runs = self.partition.machines.runs.runs
-        return self._read(lambda: [run_view(run, self.payloads.load, output=False) for run in runs.values()])
+        return self._answer(lambda: [run_view(run, self.payloads, output=False) for run in runs.values()])
+
+
+def _wrong_signal(type: str, payload: str) -> BadArgument | None:
+    if not type or len(type.encode()) > SIGNAL_TYPE_BYTES:
+        return BadArgument(f"a signal's type has 1 to {SIGNAL_TYPE_BYTES} bytes, got {type[:SIGNAL_TYPE_BYTES]!r}")
+    if size_of(payload) > limits.PAYLOAD_SOFT_BYTES:
+        return BadArgument(f"a signal's payload is at most {limits.PAYLOAD_SOFT_BYTES} bytes")
+    try:
+        _json(payload)
+    except (msgspec.DecodeError, RecursionError) as wrong:
+        return BadArgument(f"a signal's payload is JSON: {wrong}")
+    return None
 
 
 def directory_of(url: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import msgspec
 
 from flo.api import limits
@@ -32,6 +34,16 @@ def size_of(text: str) -> int:
 class Payloads:
     def __init__(self, backend: LogBackend) -> None:
         self._backend = backend
+        self._pins = threading.Lock()
+        self._kept: list[bytes] | None = None  # pins to take back when the sweep in progress has ended
+
+    def load_bytes(self, name: str) -> bytes:
+        """What lies behind a reference. Raises KeyError or LogDamaged."""
+        return self._backend.get_blob(digest_of(name))
+
+    def put(self, data: bytes) -> str:
+        """Stores bytes that are no payload, pinned; returns their reference."""
+        return reference(self._backend.put_blob(data), "@")
 
     def load(self, text: str) -> str:
         """The text itself, or the one behind a reference. Raises KeyError or LogDamaged."""
@@ -64,7 +76,29 @@ class Payloads:
     def unpin(self, stored: str) -> None:
         """The event that names the blob is in the log now."""
         if is_reference(stored):
-            self._backend.unpin(digest_of(stored.partition(" ")[0]))
+            digest = digest_of(stored.partition(" ")[0])
+            with self._pins:
+                if self._kept is not None:
+                    self._kept.append(digest)
+                    return
+            self._backend.unpin(digest)
+
+    def keep_pins(self) -> None:
+        """A sweep begins: what it spares is about to be looked up, so a pin must outlive whatever comes to be named
+        after that."""
+        with self._pins:
+            self._kept = []
+
+    def sweep(self, live: frozenset[bytes] | None) -> int:
+        """Ends a sweep that `keep_pins` has begun: removes what is neither live nor pinned, and returns how many.
+        With None it removes nothing."""
+        try:
+            return 0 if live is None else self._backend.sweep(live)
+        finally:
+            with self._pins:
+                kept, self._kept = self._kept or (), None
+            for digest in kept:
+                self._backend.unpin(digest)
 
     def outcome(self, outcome: str, what: str) -> str:
         """An outcome as an event holds it; one over the hard limit becomes the error `too_large`."""

@@ -35,12 +35,14 @@ class Snapshotter:
         backend: LogBackend,
         directory: str,
         on_warning: Callable[[str], None] | None,
+        on_published: Callable[[], None],
         *,
         bytes_min: int = SNAPSHOT_BYTES_MIN,
     ) -> None:
         self._backend = backend
         self._directory = directory
         self._on_warning = on_warning
+        self._on_published = on_published  # called without any lock, from the thread that made the snapshot
         self._bytes_min = bytes_min
         self._checked = 0
         self._last_size = 0
@@ -72,6 +74,8 @@ class Snapshotter:
         command = [sys.executable, "-m", "flo.grid.snapshotter", self._directory, str(index)]
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        if self._stopping:  # `close` may have looked just before
+            self._child.kill()
         out, err = self._child.communicate()
         failed = self._child.returncode != 0
         self._child = None
@@ -83,11 +87,12 @@ class Snapshotter:
         try:
             covers, sections, blobs = _decode(out)
             self._backend.put_snapshot(covers, sections, frozenset(blobs))
+            self._last_size = len(out)
+            self.newest = covers
+            self._on_published()
         except LogError as error:
             self._warn(f"the snapshot at {index} could not be written: {error}")
             return
-        self._last_size = len(out)
-        self.newest = covers
 
     def _warn(self, text: str) -> None:
         if self._on_warning is not None:

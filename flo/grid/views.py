@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from flo.api.grid import HistoryEntry, LogLine, RunError, RunView, Waiting
+from flo.grid.payloads import Payloads
 from flo.primitives.history import Record, unpack
 from flo.primitives.payload import is_reference, succeeded
 from flo.primitives.run_state import Open, Run, Task
@@ -20,17 +21,23 @@ Load = Callable[[str], str]  # the text behind a reference
 _json = msgspec.json.Decoder().decode
 
 
-def log_lines(run: Run) -> list[LogLine]:
-    if not run.output:
+def log_lines(run: Run, payloads: Payloads) -> list[LogLine]:
+    """All output of a run, wherever it is."""
+    packed, count = bytes(run.output), run.output_count
+    if not packed and count and run.archives:
+        for part in archive_parts(payloads.load_bytes(run.archives[-1])):
+            if part.run == run.id and part.output_count:
+                packed = part.output
+    if not packed:
         return []
-    packed = b"\xdd" + run.output_count.to_bytes(4, "big") + run.output if run.output else b"\x90"
-    return [LogLine(*line) for line in msgspec.msgpack.decode(packed, type=list[tuple[int, str, str, str]])]
+    lines = msgspec.msgpack.decode(b"\xdd" + count.to_bytes(4, "big") + packed, type=list[tuple[int, str, str, str]])
+    return [LogLine(*line) for line in lines]
 
 
-def run_view(run: Run, load: Load, *, output: bool = True) -> RunView:
+def run_view(run: Run, payloads: Payloads, *, output: bool = True) -> RunView:
     result, error = None, None
     if run.status != "running":
-        outcome = load(run.outcome) if is_reference(run.outcome) else run.outcome
+        outcome = payloads.load(run.outcome)
         if succeeded(outcome):
             result = msgspec.Raw(outcome[1:].encode()) if run.status == "completed" else None
         else:
@@ -41,7 +48,7 @@ def run_view(run: Run, load: Load, *, output: bool = True) -> RunView:
         status=run.status,
         result=result,
         error=error,
-        output=[line.text for line in log_lines(run) if line.channel == "print"] if output else [],
+        output=[line.text for line in log_lines(run, payloads) if line.channel == "print"] if output else [],
         started_at=run.started_at,
         finished_at=run.finished_at or None,
         waiting=waiting(run) if run.status == "running" else [],
@@ -127,15 +134,16 @@ def _on(opened: Open) -> str:
 # -- history
 
 
-def history(run: Run, load: Load, archived: Callable[[str], bytes]) -> list[HistoryEntry]:
+def history(run: Run, payloads: Payloads) -> list[HistoryEntry]:
     """All entries of a run, oldest first. Inside a finished flow they are its result only."""
+    load = payloads.load
     started = HistoryEntry(
         index=run.index, id="", kind="run.started", at=run.started_at, status="completed",
         params={"flow": run.root.flow, "args": _shown(run.root.args, load), "username": run.username},
     )  # fmt: skip
     entries = [started]
     for task in run.all_tasks():
-        for record in _records(run, task, archived):
+        for record in _records(run, task, payloads):
             entries.append(_entry(task.prefix, record, load))
         for n, opened in (task.open or {}).items():
             entries.append(_open_entry(task.prefix, n, opened))
@@ -170,9 +178,9 @@ class ArchivePart(msgspec.Struct, array_like=True):
 archive_parts = msgspec.msgpack.Decoder(list[ArchivePart]).decode
 
 
-def _records(run: Run, task: Task, archived: Callable[[str], bytes]) -> Iterator[Record]:
+def _records(run: Run, task: Task, payloads: Payloads) -> Iterator[Record]:
     if task is run.root and not task.count and run.status != "running" and run.archives:
-        for part in archive_parts(archived(run.archives[-1])):
+        for part in archive_parts(payloads.load_bytes(run.archives[-1])):
             if part.run == run.id and part.prefix == task.prefix:
                 yield from unpack(part.packed, part.count)
         return

@@ -40,12 +40,12 @@ class Watches:
         return lambda: _remove(self._ends, run.id, on_update)
 
     def _end_of(self, run: Run) -> Update:
-        return Update(lines=[], view=run_view(run, self._payloads.load))
+        return Update(lines=[], view=run_view(run, self._payloads))
 
     def add(self, run: Run, on_update: OnUpdate, index: int) -> Callable[[], None]:
         """Tells everything so far once `index` is durable, then what follows."""
         final = run.status != "running"
-        first = Update(lines=log_lines(run), view=run_view(run, self._payloads.load, output=final))
+        first = Update(lines=log_lines(run, self._payloads), view=run_view(run, self._payloads, output=final))
         if not final:
             self._by_run.setdefault(run.id, []).append(on_update)
         self._tell([on_update], first, index)
@@ -78,7 +78,7 @@ class Watches:
                 continue
             final = run.status != "running"
             update = Update(
-                lines=self._lines.pop(run_id, []), view=run_view(run, self._payloads.load, output=final)
+                lines=self._lines.pop(run_id, []), view=run_view(run, self._payloads, output=final)
             )  # fmt: skip
             if final:
                 del self._by_run[run_id]

@@ -8,6 +8,7 @@ PARAMS_RECORDED_BYTES = 1024  # longer parameters are kept in the history as the
 BUNDLE_BYTES = 16 * 1024 * 1024
 BUNDLE_FILES = 1_000
 STARLARK_STEPS = 300_000_000  # loop rounds and calls of one evaluation
+EVALUATION_BYTES = 1024 * 1024 * 1024  # by which the process may grow during one evaluation
 CALL_DEPTH = 1_000
 NESTED_FLOWS = 200  # flows called directly inside one another
 VALUE_DEPTH = 64  # nesting of a value that crosses

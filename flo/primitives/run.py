@@ -190,7 +190,7 @@ class RunMachine:
         if run.attic is not None:
             run.attic_bytes -= sum(len(packed) for _, _, packed in run.attic[: e.count])
             run.attic = run.attic[e.count :] or None
-        run.archives = [*(run.archives or ()), e.blob]
+        run.archives = [*(run.archives or ()), *e.named, e.blob]
         if e.whole:
             run.root.packed = b""
             run.root.count = 0

@@ -226,6 +226,7 @@ class Archived(Event, frozen=True):
     count: int
     blob: str
     whole: bool  # the finished run's own history too
+    named: list[str]  # references of blobs that are named in there
 
 
 RUN_EVENTS: tuple[type[Event], ...] = (

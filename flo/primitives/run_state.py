@@ -152,7 +152,7 @@ class Run:
         self.output_count = 0
         self.attic: list[tuple[str, int, bytes]] | None = None  # (prefix, count, packed) of collapsed tasks
         self.attic_bytes = 0
-        self.archives: list[str] | None = None  # digests of blobs with what was in the attic, oldest first
+        self.archives: list[str] | None = None  # blobs that held the attic, oldest first, each after what it names
         self.open_count = 0
 
     def task(self, prefix: str) -> Task | None:
