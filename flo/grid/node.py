@@ -125,7 +125,7 @@ class Node:
             self.partition, self.payloads, backend.get_blob, self.jobs.claim_for, entropy, self._after,
             speculation_bytes=speculation_bytes,
         )  # fmt: skip
-        self._archivist = Archivist(self.partition, self.payloads)
+        self._archivist = Archivist(self.partition, self.payloads, self._await_durable)
         self._tick_at = NEVER
         self._tick_changed = threading.Event()
         self._ticker: threading.Thread | None = None
@@ -232,14 +232,21 @@ class Node:
             self.payloads.keep_pins()
             live = self.partition.machines.named_blobs()
             last = self.partition.last_index
-        durable = False  # until it is, a restart may find a state that names more
+        durable = False
         try:
-            while not (durable := self.commit_group.wait(last, timeout=1.0)) and not self._closing:
-                pass
-        except LogError:
-            pass
+            durable = self._await_durable(last)  # until then a restart may find a state that names more
         finally:
             self.payloads.sweep(live if durable else None)
+
+    def _await_durable(self, index: int) -> bool:
+        """Waits in a thread of the node; False when the node ends or is lost before."""
+        try:
+            while not self.commit_group.wait(index, timeout=1.0):
+                if self._closing:
+                    return False
+        except LogError:
+            return False
+        return True
 
     def pump(self) -> None:
         """Without threads: makes everything pending durable, releases what waited for it, and rebuilds memory that

@@ -90,6 +90,7 @@ class RunMachine:
         self.follow_ups: deque[tuple[str, Run, Task | None, int]] = deque()
         self.sweeps: deque[Task] = deque()  # ending tasks whose children have still to be cancelled
         self.attics: dict[str, Run] = {}  # runs with something that could be archived, oldest first
+        self.attics_bytes = 0  # of them
         self._timers: list[tuple[int, int, Run, Task, int]] = []
         self._timer_count = 0
         self.by_kind: dict[int, Callable[..., None]] = {
@@ -163,6 +164,7 @@ class RunMachine:
         root.packed = bytes(root.packed)
         run.output = bytes(run.output)
         self.attics[run.id] = run
+        self.attics_bytes += len(root.packed) + len(run.output)
         self.notes.append(Note("final", run))
         if run.parent:
             self.follow_ups.append(("parent", run, None, 0))
@@ -188,10 +190,13 @@ class RunMachine:
     def _archived(self, e: Archived, index: int, now: int) -> None:
         run = self.runs[e.run]
         if run.attic is not None:
-            run.attic_bytes -= sum(len(packed) for _, _, packed in run.attic[: e.count])
+            gone = sum(len(packed) for _, _, packed in run.attic[: e.count])
+            run.attic_bytes -= gone
+            self.attics_bytes -= gone
             run.attic = run.attic[e.count :] or None
         run.archives = [*(run.archives or ()), *e.named, e.blob]
         if e.whole:
+            self.attics_bytes -= len(run.root.packed) + len(run.output)
             run.root.packed = b""
             run.root.count = 0
             run.output = b""
@@ -328,6 +333,7 @@ class RunMachine:
             packed = bytes(task.packed)
             run.attic.append((task.prefix, task.count, packed))
             run.attic_bytes += len(packed)
+            self.attics_bytes += len(packed)
             self.attics[run.id] = run
 
     # -- actions
@@ -575,8 +581,11 @@ class RunMachine:
         self.follow_ups.clear()
         self.notes.clear()
         self.attics = {}
+        self.attics_bytes = 0
         for run in self.runs.values():
+            self.attics_bytes += run.attic_bytes
             if run.status != "running":
+                self.attics_bytes += len(run.root.packed) + len(run.output)
                 if run.root.count or run.output or run.attic:
                     self.attics[run.id] = run
                 continue

@@ -71,7 +71,10 @@ class ManualHost:
 class Bench:
     """One node over a memory log that outlives it, with a clock that the test moves."""
 
-    def __init__(self, store: MemoryStore | None = None, clock: FakeClock | None = None, slots: int = 4) -> None:
+    def __init__(
+        self, store: MemoryStore | None = None, clock: FakeClock | None = None, slots: int = 4, *,
+        threads: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
         self.store = store or MemoryStore()
         self.clock = clock or FakeClock()
         self.backend = MemoryBackend(self.store)
@@ -80,7 +83,7 @@ class Bench:
         self._entropy = 0
         self.node = Node.open(
             self.backend, worker_factory=self._worker, host_factory=lambda: self.host, clock=self.clock,
-            entropy=self._draw, threads=False,
+            entropy=self._draw, threads=threads, **options,
         )  # fmt: skip
         self.node.put_bundle(DIGEST, BUNDLE)
 
