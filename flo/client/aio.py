@@ -38,11 +38,12 @@ EVENTS_KEPT_MAX: Final = 100_000  # updates of one `Run.events()` that its reade
 class Run:
     """A run of a grid. What answers once is a coroutine; `events` goes on and is an asynchronous iterator."""
 
-    __slots__ = ("_grid", "id")
+    __slots__ = ("_ending", "_grid", "id")
 
-    def __init__(self, grid: AsyncGrid, id: str) -> None:
+    def __init__(self, grid: AsyncGrid, id: str, ending: _Ending | None = None) -> None:
         self._grid = grid
         self.id = id
+        self._ending = ending
 
     def __repr__(self) -> str:
         return f"<flo.Run {self.id}>"
@@ -55,6 +56,8 @@ class Run:
     async def wait(self) -> RunView:
         """Waits for the end and gives everything about the run, however it ended."""
         future: asyncio.Future[RunView] = asyncio.get_running_loop().create_future()
+        if self._ending is not None and self._ending.tell(future):
+            return await future
 
         def take(update: Update | FloError) -> None:
             if future.done():
@@ -181,8 +184,14 @@ class AsyncGrid:
 
     async def start(self, prepared: Prepared) -> Run:
         """Starts what `flo.client.start.prepare` made."""
-        view: RunView = await self._ask(_Op("start", prepared))
-        return Run(self, view.id)
+        ending = _Ending(prepared.request.id)
+        self._follows.add(ending)
+        try:
+            view: RunView = await self._ask(_Op("start", (prepared, ending)))
+        except BaseException:
+            self._follows.discard(ending)
+            raise
+        return Run(self, view.id, ending)
 
     async def get(self, id: str) -> Run:
         """The run with this id. Raises NotFound."""
@@ -280,6 +289,8 @@ class AsyncGrid:
         while self._arrivals:
             follow, update = self._arrivals.popleft()
             if follow in self._follows:
+                if type(follow) is _Ending:
+                    self._follows.discard(follow)
                 follow.take(update)
 
     # What follows runs in threads of the grid.
@@ -382,7 +393,7 @@ class AsyncGrid:
             return [(None, None)]
         grid = self._grid()
         if kind == "start":
-            return self._start(grid, [op.payload for op in batch])
+            return self._start_and_follow(grid, [op.payload for op in batch])
         if kind == "signal":
             return [(None, error) for error in signal_many(grid, [op.payload for op in batch])]
         if kind == "watch":
@@ -395,6 +406,16 @@ class AsyncGrid:
             self._after_loss(batch[0].payload)
             return [(None, None)]
         return [(op.payload(grid), None) for op in batch]
+
+    def _start_and_follow(
+        self, grid: Grid, batch: Sequence[tuple[Prepared, _Ending]]
+    ) -> Sequence[tuple[Any, BaseException | None]]:
+        """Whoever starts a run mostly waits for its end, so that is asked for in the same turn."""
+        answers = self._start(grid, [prepared for prepared, _ in batch])
+        for (_, ending), (_, error) in zip(batch, answers, strict=True):
+            if error is None:
+                self._watch(grid, ending)
+        return answers
 
     def _start(self, grid: Grid, batch: Sequence[Prepared]) -> Sequence[tuple[Any, BaseException | None]]:
         for prepared in batch:
@@ -477,6 +498,41 @@ class _Follow:
         self.shown = 0  # lines that have arrived
         self.skip = 0  # lines of the present watch that had arrived before
         self.unwatch: Callable[[], None] = _nothing
+
+
+class _Ending(_Follow):
+    """The end of a run that was started here, for everybody who waits for it."""
+
+    __slots__ = ("_futures", "_last")
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id, self._take, every=False)
+        self._last: Update | FloError | None = None
+        self._futures: list[asyncio.Future[RunView]] = []
+
+    def tell(self, future: asyncio.Future[RunView]) -> bool:
+        """Has the future get the view at the end. False when this knows of no end any more: the run was paused, or
+        the grid lost."""
+        last = self._last
+        if last is None:
+            self._futures = [other for other in self._futures if not other.done()]
+            self._futures.append(future)
+        elif isinstance(last, FloError) or last.view is None or last.view.status not in FINAL:
+            return False
+        else:
+            future.set_result(last.view)
+        return True
+
+    def _take(self, update: Update | FloError) -> None:
+        self._last = update
+        futures, self._futures = self._futures, []
+        for future in futures:
+            if future.done():
+                continue
+            if isinstance(update, FloError):
+                future.set_exception(update)
+            elif update.view is not None:
+                future.set_result(update.view)
 
 
 def _nothing() -> None:

@@ -52,7 +52,8 @@ async def test_a_result_is_the_flows_value(grid: AsyncGrid) -> None:
 async def test_a_result_is_waited_for(grid: AsyncGrid, fake: FakeGrid) -> None:
     run = await grid.start(prepared("a"))
     waiting = [asyncio.ensure_future(run.result()) for _ in range(3)]
-    await until(lambda: len(fake.watchers.get("a", ())) == 3)
+    await asyncio.sleep(0)
+    assert len(fake.watchers["a"]) == 1, "all wait for the one watch of the start"
     fake.print("a", "line")
     fake.finish("a", None)
     assert await asyncio.gather(*waiting) == [None] * 3
@@ -150,10 +151,10 @@ async def test_a_reader_of_events_that_leaves_ends_its_watch(grid: AsyncGrid, fa
     run = await grid.start(prepared("a"))
     events = run.events()
     await anext(events)
-    assert len(fake.watchers["a"]) == 1
+    assert len(fake.watchers["a"]) == 2
     await events.aclose()
     await grid.list()
-    assert not fake.watchers["a"] and not grid._follows
+    assert len(fake.watchers["a"]) == len(grid._follows) == 1, "what is left waits for the end"
 
 
 async def test_events_that_nobody_takes_are_bounded(grid: AsyncGrid, fake: FakeGrid, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -169,11 +170,24 @@ async def test_events_that_nobody_takes_are_bounded(grid: AsyncGrid, fake: FakeG
 
 
 async def test_a_result_that_is_no_longer_wanted_is_not_watched(grid: AsyncGrid, fake: FakeGrid) -> None:
-    run = await grid.start(prepared("a"))
+    await grid.start(prepared("a"))
+    run = await grid.get("a")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(run.result(), 0.01)
     await grid.list()
-    assert not fake.watchers["a"]
+    assert len(fake.watchers["a"]) == 1, "that of the start"
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(grid: AsyncGrid, fake: FakeGrid) -> None:
+    run = await grid.start(prepared("a"))
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(run.result(), 0.01)
+    waiting = asyncio.ensure_future(run.result())
+    await asyncio.sleep(0)
+    assert run._ending is not None and len(run._ending._futures) == 1
+    fake.finish("a", 5)
+    assert await waiting == 5
 
 
 async def test_waiting_for_an_unknown_run_is_not_found(grid: AsyncGrid) -> None:
