@@ -6,6 +6,7 @@ from flo.primitives.limits import CALL_DEPTH as CALL_DEPTH
 from flo.primitives.limits import CANCEL_GRACE_MS as CANCEL_GRACE_MS
 from flo.primitives.limits import COMMAND_EVENTS as COMMAND_EVENTS
 from flo.primitives.limits import CRASHES_BEFORE_PAUSE as CRASHES_BEFORE_PAUSE
+from flo.primitives.limits import EVALUATION_BYTES as EVALUATION_BYTES
 from flo.primitives.limits import GUESTS as GUESTS
 from flo.primitives.limits import HTTP_REDIRECTS as HTTP_REDIRECTS
 from flo.primitives.limits import HTTP_TIMEOUT_MS as HTTP_TIMEOUT_MS

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from flo.api.clock import Clock, SystemClock
-from flo.api.limits import CRASHES_BEFORE_PAUSE
+from flo.api.limits import CRASHES_BEFORE_PAUSE, EVALUATION_BYTES, STARLARK_STEPS
 from flo.api.worker import CRASHING, Lease, Revoked, RunCore
+from flo.worker.budget import Budget
 from flo.worker.crashguard import SLOTS, CrashGuard, strand_name
 from flo.worker.dialect import large_thread
 from flo.worker.modules import Modules, shared
@@ -61,6 +62,8 @@ class ThreadWorker:
         clock: Clock | None = None,
         crash_guard: CrashGuard | None = None,
         modules: Modules | None = None,
+        steps: int = STARLARK_STEPS,
+        memory: int = EVALUATION_BYTES,
     ) -> None:
         assert 1 <= threads_max <= SLOTS
         self._core = core
@@ -69,6 +72,8 @@ class ThreadWorker:
         self._clock = clock or SystemClock()
         self._guard = crash_guard
         self._modules = modules or shared
+        self._steps = steps
+        self._memory = memory
         self._lock = threading.Lock()
         self._busy = False  # a thread holds the baton
         self._ready: deque[Strand | _Thread] = deque()  # strands to begin; threads whose strand can go on
@@ -86,7 +91,8 @@ class ThreadWorker:
             stopping = self._stopping
             if not stopping:
                 for lease in leases:
-                    strand = lease.slot = Strand(lease, self._core, self._modules, self)
+                    budget = Budget(self._steps, self._memory, clock=self._clock)
+                    strand = lease.slot = Strand(lease, self._core, self._modules, self, budget)
                     self._ready.append(strand)
                 self._dispatch()
         if stopping:
@@ -304,6 +310,7 @@ class ThreadWorker:
         evicted, thread.evicted = thread.evicted, False
         if thread.strand is not None:
             thread.strand.woken = False
+            thread.strand.budget.resumed()
         return not evicted
 
     def _leave(self, thread: _Thread) -> None:

@@ -16,13 +16,14 @@ from starlark import StarlarkError
 
 from flo.api.errors import ScriptError
 from flo.api.ids import base_of, split_sid, task_prefix
-from flo.api.limits import CALL_DEPTH, NESTED_FLOWS, STARLARK_STEPS
+from flo.api.limits import CALL_DEPTH, NESTED_FLOWS
 from flo.api.outcome import Outcome, error, is_ok
 from flo.api.outcome import value as value_of
 from flo.api.worker import Lease, OpenAction, Record, Revoked, RunCore, TaskHistory, recorded_params
+from flo.worker.budget import Budget
 from flo.worker.bundle import Bundle
 from flo.worker.errors import explain, place
-from flo.worker.host import CHECK_STEPS, HostError, entered, options
+from flo.worker.host import HostError, entered, options
 from flo.worker.modules import TOKEN, Flow, Keys, Loaded, LoadFailed, Modules
 from flo.worker.values import crossing, decode, encode, is_simple
 
@@ -92,8 +93,11 @@ class _Task:
 class Strand:
     """Evaluates one lease, once; also the context of its thread (flo.worker.host.Context)."""
 
-    def __init__(self, lease: Lease, core: RunCore, modules: Modules, waiter: Waiter) -> None:
+    def __init__(
+        self, lease: Lease, core: RunCore, modules: Modules, waiter: Waiter, budget: Budget | None = None
+    ) -> None:
         self.lease = lease
+        self.budget = budget or Budget()
         self.thread: Any = None  # the pool's own
         self.woken = False  # the pool's own
         self._core = core
@@ -105,8 +109,7 @@ class Strand:
         self._task: _Task
         self._depth = 0
         self._frames = 0
-        self._steps = 0
-        self._exceeded = False
+        self._exceeded = ""  # which budget is used up
         self._unwinding: _Unwinding | None = None
         self._broken: BaseException | None = None
         self._continuing: tuple[_Task, str] | None = None
@@ -203,7 +206,7 @@ class Strand:
         if failure is None and kind:
             failure = {"kind": kind, "message": message}
         if self._exceeded:
-            failure = {"kind": "quota_exceeded", "message": f"the step budget of {STARLARK_STEPS:,} is used up"}
+            failure = {"kind": "quota_exceeded", "message": self._exceeded}
         return explain(str(failed), failure, self._sources)
 
     def _info(self, id: str, name: str, parent: str | None, outcome: Outcome | None) -> str:
@@ -350,9 +353,8 @@ class Strand:
         self._fail(decode(text))
 
     def tick(self) -> bool:
-        self._steps += CHECK_STEPS
-        if self._steps > STARLARK_STEPS:
-            self._exceeded = True
+        self._exceeded = self.budget.spend()
+        if self._exceeded:
             return True
         if not self.lease.alive:
             self._unwinding = _Unwinding.REVOKED
