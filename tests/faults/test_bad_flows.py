@@ -43,7 +43,8 @@ class Limited:
     def start(self, *words: str) -> subprocess.Popen[str]:
         started = subprocess.Popen(
             ["sh", "-c", f'ulimit -c 0 && ulimit -v {MEMORY_KIB} && exec "$@"', "sh", *command_words(), *words],
-            env=self._env, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=self._env, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
         )  # fmt: skip
         self._started.append(started)
         return started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flo.worker.bundle import Bundle
+from flo.worker.budget import Budget
 from tests.worker.engine import HEADER, Engine, body, bundle
 
 
@@ -49,7 +50,7 @@ def test_endless_recursion_is_stopped_with_its_line(engine: Engine) -> None:
 
 
 def test_step_budget_ends_a_loop_as_quota_exceeded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flo.worker.strand.STARLARK_STEPS", 1_000_000)
+    monkeypatch.setattr("flo.worker.strand.Budget", lambda: Budget(1_000_000))
     failure = engine.fails(
         bundle("""
         def _child(fctx):
@@ -67,7 +68,7 @@ def test_step_budget_ends_a_loop_as_quota_exceeded(engine: Engine, monkeypatch: 
 
 
 def test_step_budget_bounds_loading_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flo.worker.strand.STARLARK_STEPS", 1_000_000)
+    monkeypatch.setattr("flo.worker.strand.Budget", lambda: Budget(1_000_000))
     failure = engine.fails(bundle("[0 for i in range(1000000000) for j in range(1000000000)]\n"), "main.flow")
 
     assert failure["kind"] == "quota_exceeded"
