@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flo.worker.bundle import Bundle
 from flo.worker.budget import Budget
+from flo.worker.bundle import Bundle
 from tests.worker.engine import HEADER, Engine, body, bundle
 
 
