@@ -214,13 +214,9 @@ class Jobs:
     def _whole(self, job: Job) -> Job:
         """The job with its parameters as the connector gets them."""
         params = self._payloads.load_params(job.params)
-        kind = job.kind
-        if kind == "process.wait":
+        if job.kind == "process.wait":
             params = self._with_mark(job, params)
-        elif kind == "connector":
-            given = msgspec.json.decode(params, type=_ConnectorParams)
-            kind, params = given.kind, bytes(given.params).decode()
-        return msgspec.structs.replace(job, kind=kind, params=params)
+        return msgspec.structs.replace(job, params=params)
 
     def _with_mark(self, job: Job, params: str) -> str:
         prefix = job.sid.rpartition(".")[0]
@@ -271,7 +267,12 @@ class Jobs:
                 self._in_use[kind] += 1
             raise
         if kind is not None:
-            self._next(kind)
+            try:
+                self._next(kind)
+            except FloError:
+                raise
+            except Exception as fault:  # a job is off the line already, and only a rebuild puts it there again
+                raise self._partition.broke(f"the next job of kind {kind} could not be claimed", fault) from fault
 
     def _decide(self, job: Job, outcome: str, now: int) -> tuple[_Place, list[Event]]:
         runs = self._partition.machines.runs
@@ -321,11 +322,6 @@ def _place(job: Job) -> _Place:
         return job.run, prefix, -1 - int(number)
     prefix, _, n = job.sid.rpartition(".")
     return job.run, prefix, int(n)
-
-
-class _ConnectorParams(msgspec.Struct):
-    kind: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 def _resource_kind(resource: Resource) -> str:

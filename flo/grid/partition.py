@@ -118,12 +118,12 @@ class Partition:
             if machines.runs.notes:
                 self._on_notes(machines.take_notes())
         except Exception as fault:
-            raise self._broke(f"event {index} could not be applied", fault) from fault
+            raise self.broke(f"event {index} could not be applied", fault) from fault
         except BaseException as interrupt:
-            self._broke(f"event {index} was not applied to its end", interrupt)
+            self.broke(f"event {index} was not applied to its end", interrupt)
             raise
 
-    def _broke(self, what: str, fault: BaseException) -> Unavailable:
+    def broke(self, what: str, fault: BaseException) -> Unavailable:
         """A fault in the middle of a command: nothing more is answered from this memory."""
         lost = self.commit_group.lost
         if self.broken is None:
@@ -161,7 +161,7 @@ class Partition:
             try:
                 events = self.machines.due(now, self._index)
             except Exception as fault:  # its timer is off the heap already, and only a rebuild sets it again
-                raise self._broke(f"a timer could not be decided before event {self._index}", fault) from fault
+                raise self.broke(f"a timer could not be decided before event {self._index}", fault) from fault
             if events is None:
                 break
             self.commit(events, now)
