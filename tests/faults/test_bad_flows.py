@@ -57,8 +57,9 @@ class Limited:
 
     def close(self) -> None:
         for started in self._started:
-            started.kill()
-            started.communicate()
+            if started.poll() is None:
+                started.kill()
+                started.communicate()
 
 
 @pytest.fixture
