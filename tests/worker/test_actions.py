@@ -137,7 +137,7 @@ def test_messages_signals_and_registered_actions(engine: Engine) -> None:
         ("signal", '{"type":"go","timeout":0}'),
         ("call", '{"name":"name","input":[1],"timeout":2000,"retry":'
                  '{"max_attempts":1,"backoff":"exponential","initial":1000,"max":60000},"idempotency_key":"k"}'),
-        ("connector", '{"kind":"test.echo","params":{"text":"t","n":1}}'),
+        ("test.echo", '{"text":"t","n":1}'),
     ]  # fmt: skip
 
 
