@@ -491,6 +491,8 @@ class RunMachine:
             task.open = None
         run = task.run
         run.open_count -= 1
+        if opened.session:
+            self.notes.append(Note("unjob", run, task, n))
         record = Record(n, opened.kind, opened.recorded, outcome, opened.index, opened.at, opened.where)
         self._record(task, record)
         if opened.kind == "signal" and run.signal_waits is not None:
@@ -514,8 +516,6 @@ class RunMachine:
             return
         for n, opened in list(task.open.items()):
             if opened.child is None:
-                if opened.session:
-                    self.notes.append(Note("unjob", task.run, task, n))
                 opened.waiters = None
                 self._complete(task, n, CANCELLED)
 

@@ -64,8 +64,8 @@ class ManualHost:
     def cancel(self, jobs: Sequence[Job]) -> None:
         self.cancelled += jobs
 
-    def stop(self, timeout_ms: int) -> None:
-        pass
+    def stop(self, timeout_ms: int) -> Sequence[Job] | None:
+        return None
 
 
 class Bench:
