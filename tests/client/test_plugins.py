@@ -19,7 +19,7 @@ SCRIPT = """
     load("flo/prelude/v1", "flow", "retry")
 
     def _main(fctx):
-        once = fctx.actions.connector("test.echo", text = "t", n = 2**70)
+        once = fctx.actions.connector("test.echo", text = "t", n = 1180591620717411303424)
         again = fctx.actions.connector("test.flaky", retry = retry(max_attempts = 3, initial = 0, on = ["failed"]))
         unknown = fctx.actions.connector("test.nobody")
         return [once.value, again.value, unknown.error.kind, unknown.error.message]
