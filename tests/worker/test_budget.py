@@ -22,27 +22,44 @@ def test_steps_are_counted_over_waits() -> None:
     assert spent.spend() == "the step budget of 2,000 is used up"
 
 
-def test_only_what_grows_while_we_evaluate_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, resident = FakeClock(), 100
-    monkeypatch.setattr(budget, "resident_bytes", lambda: resident)
-    ours = Budget(memory=50, clock=clock)
+class Memory:
+    """What the process holds, and how often this thread has touched new pages."""
 
-    def spend(now: int) -> str:
-        nonlocal resident
-        resident = now
-        clock.advance(1)
-        return ours.spend()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+        self._clock = FakeClock()
+        self._faults = 0
+        self._resident = 1_000
+        monkeypatch.setattr(budget, "resident_bytes", lambda: self._resident)
+        monkeypatch.setattr(budget, "page_faults", lambda: self._faults)
+        monkeypatch.setattr(budget, "_touched", 10)
+        self.budget = Budget(memory=memory, clock=self._clock)
 
-    assert spend(1_000) == "", "what was there before"
-    assert spend(1_040) == ""
-    ours.resumed()
-    assert spend(9_000) == "", "others have grown"
-    assert spend(8_990) == "" == spend(9_010)
-    assert spend(9_030) == "the memory budget of 50 bytes is used up"
+    def grows(self, size: int, *, faults: int = 100) -> str:
+        self._resident += size
+        self._faults += faults
+        self._clock.advance(1)
+        return self.budget.spend()
+
+
+def test_memory_that_the_process_gains_while_we_evaluate_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, 50)
+    assert memory.grows(5_000) == "", "what was there before"
+    assert memory.grows(40) == "" == memory.grows(10)
+    assert memory.grows(1) == "the memory budget of 50 bytes is used up"
+
+
+def test_memory_that_others_take_and_what_is_given_back_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, 50)
+    assert memory.grows(0) == "" == memory.grows(40)
+    memory.budget.resumed()
+    assert memory.grows(9_000) == "", "others were evaluated"
+    assert memory.grows(9_000, faults=1) == "", "another thread grew: we have touched one page"
+    assert memory.grows(-30) == "" == memory.grows(30)
+    assert memory.grows(1) == "the memory budget of 50 bytes is used up"
 
 
 def test_process_that_does_not_tell_its_memory_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert budget.resident_bytes() > MIB
+    assert budget.resident_bytes() > MIB and budget.page_faults() > 0
     monkeypatch.setattr(budget, "_statm", None)
     assert budget.resident_bytes() == 0
     clock, unbounded = FakeClock(), Budget(memory=1)
