@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from flo.api import limits
 from flo.api.errors import FloError
 from flo.api.jobs import ConnectorHost, Job
-from flo.api.outcome import Outcome
+from flo.api.outcome import Outcome, error
 from flo.grid.partition import Partition
-from flo.grid.payloads import Payloads
+from flo.grid.payloads import Payloads, size_of
 from flo.grid.release import Releases
 from flo.log.errors import LogError
 from flo.primitives.machine import Event, Refused
@@ -234,7 +235,7 @@ class Jobs:
 
     def answer(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Also tries again what could not be logged before."""
-        stored = [(job, self._payloads.outcome(outcome, f"the result of {job.kind}")) for job, outcome in results]
+        stored = [(job, self._stored(job, outcome)) for job, outcome in results]
         logged: list[Outcome] = []
         with self._partition.lock:
             left, self._unlogged = deque([*self._unlogged, *stored]), []
@@ -249,6 +250,12 @@ class Jobs:
         for outcome in logged:
             self._payloads.unpin(outcome)
         self._after()
+
+    def _stored(self, job: Job, outcome: Outcome) -> Outcome:
+        if "!" in job.sid and size_of(outcome) > limits.PAYLOAD_SOFT_BYTES:  # what a script sees of a resource is small
+            limit = limits.PAYLOAD_SOFT_BYTES
+            return error("too_large", f"its value of {size_of(outcome)} bytes is over the limit of {limit} bytes")
+        return self._payloads.outcome(outcome, f"the result of {job.kind}")
 
     def _log(self, job: Job, outcome: Outcome) -> None:
         now = self._partition.begin()

@@ -78,7 +78,7 @@ class Strands:
             self.ready(task)
         else:
             assert what == "revoke"
-            self._revoke(note.run, task, note.text)
+            self._revoke(note.run, note.prefix, note.text)
 
     def ready(self, task: Task) -> None:
         """A strand could go on: its worker is woken, or it waits for a lease."""
@@ -97,7 +97,7 @@ class Strands:
         """The run is over: nothing of it is evaluated any more."""
         for task in run.all_tasks():
             if not task.inline:
-                self._revoke(run, task, "ended")
+                self._revoke(run, task.prefix, "ended")
 
     def revoke_all(self, reason: str) -> None:
         for lease in list(self._leases.values()):
@@ -110,8 +110,8 @@ class Strands:
         self._queued.clear()
         self._evaluating = 0
 
-    def _revoke(self, run: Run, task: Task, reason: str) -> None:
-        lease = self._leases.get((run.id, task.prefix))
+    def _revoke(self, run: Run, prefix: str, reason: str) -> None:
+        lease = self._leases.get((run.id, prefix))
         if lease is not None:
             self._end(lease, reason)
 

@@ -180,7 +180,7 @@ class RunMachine:
         if e.reason:
             for task in run.all_tasks():
                 if not task.inline:
-                    self.notes.append(Note("revoke", run, task, text="paused"))
+                    self.notes.append(Note("revoke", run, task, text="paused", prefix=task.prefix))
             self.notes.append(Note("view", run))
         else:
             for task in run.all_tasks():
@@ -269,7 +269,7 @@ class RunMachine:
             assert task.parent is not None
             self._complete(task.parent, task.n, e.outcome)
         else:
-            self.notes.append(Note("revoke", task.run, task, text=e.then))
+            self.notes.append(Note("revoke", task.run, task, text=e.then, prefix=e.task))
         if task.children:
             self.sweeps.append(task)
         self.follow_ups.append(("advance", task.run, task, 0))
@@ -456,7 +456,7 @@ class RunMachine:
             if task.phase == "body" and task.open is None and self.is_ready(task):
                 self.notes.append(Note("ready", task.run, task))
         if e.state == "lost":
-            self.notes.append(Note("revoke", task.run, task, text="resource lost"))
+            self.notes.append(Note("revoke", task.run, task, text="resource lost", prefix=e.task))
 
     # -- what they share
 

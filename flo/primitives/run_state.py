@@ -174,11 +174,11 @@ class Note:
     revoke (a strand must stop), output, final, started, view (what waits has changed).
     """
 
-    __slots__ = ("what", "run", "task", "n", "record", "text", "line")
+    __slots__ = ("what", "run", "task", "n", "record", "text", "line", "prefix")
 
     def __init__(
         self, what: str, run: Run, task: Task | None = None, n: int = 0, record: Record | None = None, text: str = "",
-        line: tuple[int, str, str, str] | None = None,
+        line: tuple[int, str, str, str] | None = None, prefix: str = "",
     ) -> None:  # fmt: skip
         self.what = what
         self.run = run
@@ -187,3 +187,4 @@ class Note:
         self.record = record
         self.text = text
         self.line = line  # of an output: at, task, channel, text
+        self.prefix = prefix  # of a revoke: the task's when it happened; its next generation has another
