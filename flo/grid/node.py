@@ -240,6 +240,8 @@ class Node:
 
     def _await_durable(self, index: int) -> bool:
         """Waits in a thread of the node; False when the node ends or is lost before."""
+        if not self._threads:
+            self.commit_group.pump()
         try:
             while not self.commit_group.wait(index, timeout=1.0):
                 if self._closing:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from flo.api.errors import Unavailable
+from flo.api.limits import COMMAND_EVENTS
 from flo.grid.release import unknown_outcome
 from flo.grid.time import PartitionTime
 from flo.log.commit import GroupCommit
@@ -157,7 +158,10 @@ class Partition:
                         self._run_timers(now)
 
     def _run_timers(self, now: int) -> None:
+        first = self._index
         for _ in range(TIMERS_PER_COMMAND):
+            if self._index - first >= COMMAND_EVENTS:
+                break  # whoever holds the lock has done enough; the rest is due at once
             try:
                 events = self.machines.due(now, self._index)
             except Exception as fault:  # its timer is off the heap already, and only a rebuild sets it again
