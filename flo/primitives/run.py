@@ -288,7 +288,7 @@ class RunMachine:
         task.phase = "ended"
         if task.is_exit:
             parent.exited = True
-        elif not told:
+        elif task.n and not told:
             self._complete(parent, task.n, e.outcome or task.outcome)
         if parent.phase == "ending":
             self.follow_ups.append(("advance", run, parent, 0))
@@ -298,6 +298,7 @@ class RunMachine:
         run = task.run
         if e.generation != task.generation:
             self._drop_open(task)
+            self._disown(task)
             self._to_attic(task)
             prefix = task_prefix(task.base, e.generation)
             if task.parent is not None:
@@ -518,6 +519,13 @@ class RunMachine:
             if opened.child is None:
                 opened.waiters = None
                 self._complete(task, n, CANCELLED)
+
+    def _disown(self, task: Task) -> None:
+        """What a generation started and left unfinished is nobody's action any more: the next one has the numbers."""
+        for n, opened in list((task.open or {}).items()):
+            assert opened.child is not None
+            opened.child.n = 0
+            self._complete(task, n, CANCELLED)
 
     # -- timers
 

@@ -78,7 +78,7 @@ class Task:
         self.attempt = 1
         self.parent = parent
         self.strand: Task = parent.strand if inline and parent is not None else self
-        self.n = 0  # number of the parent's action that this task is, 0 for the root and exit parts
+        self.n = 0  # number of the parent's action that this task is; 0 for the root, exit parts and what nobody awaits
         self.flow = flow
         self.args = args
         self.options = options
