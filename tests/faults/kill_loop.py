@@ -82,7 +82,7 @@ class KillLoop:
         self.token = f"{os.getpid()}-{seed}"
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("FLO_")} | {
             MARK: self.token, "HOME": str(folder), "FLO_DATA_DIR": str(self.data), "NO_COLOR": "1", "NO_PROXY": "*",
-            "no_proxy": "*", "PYTHONPATH": str(Path(__file__).parents[2]),
+            "no_proxy": "*",
         }  # fmt: skip
         self._numbers: Counter[str] = Counter()
         self._clock = threading.Lock()
