@@ -372,8 +372,8 @@ class RunMachine:
             self._begin_wait(task, e.n, opened, wait_params(e.params))
         elif kind == "signal":
             if task.run.signal_waits is None:
-                task.run.signal_waits = []
-            task.run.signal_waits.append((signal_params(e.params).type, task, e.n))
+                task.run.signal_waits = {}
+            task.run.signal_waits[task, e.n] = signal_params(e.params).type
         elif kind == "resources.open":
             task.resources = [Resource(d.name, d.kind, bytes(d.params).decode()) for d in _declared(e.params)]
             self.follow_ups.append(("advance", task.run, task, 0))
@@ -497,7 +497,9 @@ class RunMachine:
         record = Record(n, opened.kind, opened.recorded, outcome, opened.index, opened.at, opened.where)
         self._record(task, record)
         if opened.kind == "signal" and run.signal_waits is not None:
-            run.signal_waits = [w for w in run.signal_waits if w[1] is not task or w[2] != n] or None
+            run.signal_waits.pop((task, n), None)
+            if not run.signal_waits:
+                run.signal_waits = None
         strand = task.strand
         self.notes.append(Note("record", run, task, n, record))
         if strand.blocked is not None and strand.blocked[1] == n and strand.blocked[0] is task:
@@ -623,7 +625,7 @@ class RunMachine:
 
 
 SELF_TIMED = frozenset(
-    {"clock.sleep", "clock.timer", "wait", "signal", "receive", "resources.open"}
+    {"clock.sleep", "clock.timer", "wait", "signal", "receive", "resources.open", "flow"}
 )  # the core ends these itself
 
 
