@@ -83,7 +83,7 @@ def running(m: RunMachine, run_id: str) -> Run:
 
 def signal(m: RunMachine, run_id: str, type: str, payload: str, bound: int) -> list[Event]:
     run = running(m, run_id)
-    for waiting_for, task, n in run.signal_waits or ():
+    for (task, n), waiting_for in (run.signal_waits or {}).items():
         if waiting_for == type:
             return [Signalled(run_id, type, payload, task.prefix, n)]
     if run.signals is not None and len(run.signals) >= bound:
@@ -137,9 +137,7 @@ def again(task: Task, args: str) -> list[Event]:
     if not task.inline:
         return [TaskEnding(task.run.id, task.prefix, "+null", "continue", 0, args)]
     events: list[Event] = [
-        TaskEnding(task.run.id, child.prefix, CANCELLED_BY_PARENT, "cancel", 0, "")
-        for child in children_of(task)
-        if child.phase != "ending"
+        TaskEnding(task.run.id, child.prefix, CANCELLED_BY_PARENT, "cancel", 0, "") for child in children_of(task)
     ]
     if len(events) > COMMAND_EVENTS:
         raise Refused("quota_exceeded", f"continue_as_new with more than {COMMAND_EVENTS} unfinished children")
@@ -150,7 +148,9 @@ CANCELLED_BY_PARENT = error("cancelled", "cancelled because the flow that starte
 
 
 def children_of(task: Task) -> list[Task]:
-    return [t for t in (task.run.tasks or {}).values() if t.parent is task]
+    """The children that are not ending yet: each is an open action."""
+    found = [opened.child for opened in (task.open or {}).values() if opened.child is not None]
+    return [child for child in found if child.phase != "ending"]
 
 
 def sweep(m: RunMachine) -> list[Event]:
@@ -158,7 +158,7 @@ def sweep(m: RunMachine) -> list[Event]:
     events: list[Event] = []
     while m.sweeps and len(events) < COMMAND_EVENTS:
         task = m.sweeps[0]
-        left = [c for c in children_of(task) if c.phase not in ("ending", "ended") and not c.is_exit]
+        left = children_of(task)
         room = COMMAND_EVENTS - len(events)
         events += [TaskEnding(task.run.id, c.prefix, CANCELLED_BY_PARENT, "cancel", 0, "") for c in left[:room]]
         if len(left) > room:

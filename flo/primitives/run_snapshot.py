@@ -175,7 +175,7 @@ def _run(image: RunImage) -> Run:
     ]
     if signal_waits and run.status == "running":
         signal_waits.sort(key=lambda wait: wait[3])
-        run.signal_waits = [(str(msgspec.json.decode(text)["type"]), t, n) for text, t, n, _ in signal_waits]
+        run.signal_waits = {(t, n): str(msgspec.json.decode(text)["type"]) for text, t, n, _ in signal_waits}
     return run
 
 

@@ -145,7 +145,7 @@ class Run:
         self.root: Task
         self.tasks: dict[str, Task] | None = None  # all but the root, by prefix
         self.signals: list[tuple[str, str]] | None = None  # (type, payload) that nobody has taken
-        self.signal_waits: list[tuple[str, Task, int]] | None = None  # (type, task, n), oldest first
+        self.signal_waits: dict[tuple[Task, int], str] | None = None  # types by (task, n), oldest first
         self.cancel: str | None = None
         self.paused = ""
         self.output: bytes | bytearray = b""  # packed (at, task, channel, text)
