@@ -87,8 +87,9 @@ class CrashGuard:
         self._write_counts()
 
     def close(self) -> None:
-        """A planned end: what is still evaluated then is no crash."""
-        self._map[:] = bytes(_BYTES)
+        """A planned end: what is still evaluated then, or later, is no crash."""
+        file, self._map = self._map, mmap.mmap(-1, _BYTES)
+        file[:] = bytes(_BYTES)
 
     def _mapped(self) -> mmap.mmap:
         try:

@@ -62,6 +62,7 @@ class Outside:
         self.kind = ""
         self.message = ""
         self.broken: BaseException | None = None
+        self.ended = False  # by `tick`, which is not the module's fault
         self._keys = Keys(label)
         self._tick = tick
         self._steps = 0
@@ -88,7 +89,8 @@ class Outside:
 
     def tick(self) -> bool:
         if self._tick is not None:
-            return self._tick()
+            self.ended = self._tick()
+            return self.ended
         self._steps += CHECK_STEPS
         return self._steps > STARLARK_STEPS
 
@@ -148,6 +150,7 @@ class Loaded:
         found = (match for text in self.sources.values() for match in _SECRET_NAME.finditer(text))
         self.secrets = sorted({match[1] or match[2] for match in found})
         self._load(self.entry, ())
+        self._tick = None  # it belongs to the strand that has loaded this, and others use it from now on
         self._match()
 
     def evaluate_entry(self) -> None:
@@ -192,7 +195,7 @@ class Loaded:
                     raise context.broken from None
                 failure = LoadFailed(context.kind, context.message, error)
                 # After an unknown name the interpreter's module is half made, and looking at it panics.
-                if not is_entry or _UNKNOWN_NAME.match(str(error)):
+                if context.ended or not is_entry or _UNKNOWN_NAME.match(str(error)):
                     raise failure from None
                 self.stopped = isinstance(context, _EntryInstance) and context.stopped
                 self.error = None if self.stopped else failure
@@ -247,7 +250,8 @@ class Modules:
         return digest in self._loaded
 
     def get(self, digest: bytes, read: Callable[[bytes], Bundle], tick: Callable[[], bool] | None = None) -> Loaded:
-        """The loaded bundle; `read` is asked for it when it is not here.
+        """The loaded bundle; `read` is asked for it when it is not here. Raises ScriptError and LoadFailed, the
+        latter also when `tick` has ended it: nothing is kept then.
 
         Two threads that ask at once may both load it: a lock would be held while the baton is passed on.
         """

@@ -13,9 +13,11 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 
 from flo.api.clock import Clock, SystemClock
+from flo.api.errors import Unavailable
 from flo.api.limits import CRASHES_BEFORE_PAUSE, EVALUATION_BYTES, STARLARK_STEPS
 from flo.api.worker import CRASHING, Lease, Revoked, RunCore
 from flo.worker.budget import Budget
@@ -47,7 +49,7 @@ class _Thread:
         self.number = number  # its slot in the crash guard
         self.name = ""  # what stands there while it evaluates
         self.since = 0  # when its strand got the baton, monotonic ms
-        self.thread: threading.Thread | None = None
+        self.thread: threading.Thread
 
 
 class ThreadWorker:
@@ -80,6 +82,7 @@ class ThreadWorker:
         self._idle: list[_Thread] = []
         self._waiting: dict[_Thread, None] = {}  # threads whose strands wait, in the order in which they began to
         self._threads: dict[int, _Thread] = {}
+        self._ending: list[threading.Thread] = []  # that had nothing to do for long and have come to their end
         self._stopping = False
         allow_nesting()
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -125,8 +128,9 @@ class ThreadWorker:
                 thread.gate.release()
             self._idle.clear()
             self._dispatch()
-            threads = [thread.thread for thread in self._threads.values() if thread.thread is not None]
+            threads = [*self._ending, *(thread.thread for thread in self._threads.values())]
         for strand in never:
+            strand.lease.slot = None
             self._core.release(strand.lease)
         until = self._clock.monotonic_ms() + timeout_ms
         for other in threads:
@@ -208,10 +212,7 @@ class ThreadWorker:
             thread = first
             self._ready.popleft()
         self._busy = True
-        if thread.thread is None:
-            thread.thread = large_thread(lambda: self._main(thread), name=f"flo-run-{thread.number}")
-        else:
-            thread.gate.release()
+        thread.gate.release()
         return True
 
     def _free_thread(self) -> _Thread | None:
@@ -220,7 +221,14 @@ class ThreadWorker:
         if len(self._threads) == self._threads_max or self._stopping:
             return None
         number = next(number for number in range(self._threads_max) if number not in self._threads)
-        thread = self._threads[number] = _Thread(number)
+        thread = _Thread(number)
+        try:
+            thread.thread = large_thread(lambda: self._main(thread), name=f"flo-run-{number}")
+        except RuntimeError as error:
+            if not self._threads:
+                raise Unavailable(f"nothing can be evaluated: {error}") from error
+            return None  # the system gives no more: as many as there are must do
+        self._threads[number] = thread
         return thread
 
     def _cheapest(self) -> _Thread:
@@ -236,10 +244,13 @@ class ThreadWorker:
     # -- threads
 
     def _main(self, thread: _Thread) -> None:
+        thread.gate.acquire()
         while True:
             while thread.strand is not None:
-                strand = thread.strand
-                self._evaluate(thread, strand)
+                try:
+                    self._evaluate(thread, thread.strand)
+                except BaseException as error:  # noqa: BLE001  # the baton must go on, whatever is broken here
+                    _report(thread, error)
                 thread.strand = None
                 with self._lock:
                     first = self._ready[0] if self._ready and not self._stopping else None
@@ -257,6 +268,7 @@ class ThreadWorker:
                         thread.gate.acquire()  # the baton is on its way here
                         continue
                     del self._threads[thread.number]
+                    self._ending = [*(other for other in self._ending if other.is_alive()), thread.thread]
                 return
 
     def _evaluate(self, thread: _Thread, strand: Strand) -> None:
@@ -265,23 +277,23 @@ class ThreadWorker:
         guard = self._guard
         if guard is not None:
             thread.name = strand_name(lease)
-            if guard.counted and guard.crashes(thread.name) >= CRASHES_BEFORE_PAUSE:
+        try:
+            if guard is not None and guard.counted and guard.crashes(thread.name) >= CRASHES_BEFORE_PAUSE:
                 self._put_aside(guard, thread, lease)
                 return
-        self._resume(thread)
-        try:
+            self._resume(thread)
             end = strand.evaluate()
-            if end is End.OVER:
-                self._got_through(thread)
         except BaseException as error:  # noqa: BLE001  # a fault of ours must not take the other runs with it
+            _report(thread, error)
             self._pause(lease, "internal", f"{type(error).__name__}: {error}")
-            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread.thread)))
             return
         finally:
             self._leave(thread)
             lease.slot = None
         if end is End.LEFT:
             self._core.release(lease)
+        else:
+            self._got_through(thread)
 
     def _pause(self, lease: Lease, kind: str, message: str) -> None:
         try:
@@ -290,12 +302,11 @@ class ThreadWorker:
             self._core.release(lease)
 
     def _put_aside(self, guard: CrashGuard, thread: _Thread, lease: Lease) -> None:
-        lease.slot = None
+        guard.leave_one_try(thread.name)
         self._pause(
             lease, CRASHING, f"{CRASHES_BEFORE_PAUSE} processes died while they evaluated this run; "
             f"to try once more: flo resume {lease.run}",
         )  # fmt: skip
-        guard.leave_one_try(thread.name)
 
     def _got_through(self, thread: _Thread) -> None:
         """The strand has come to its end or to a wait, so it is not what kills processes."""
@@ -324,3 +335,8 @@ class ThreadWorker:
 
 def _cost(thread: _Thread) -> int:
     return thread.strand.actions if thread.strand is not None else 0
+
+
+def _report(thread: _Thread, error: BaseException) -> None:
+    with suppress(OSError, ValueError):  # standard error is closed, so nobody can be told
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread.thread)))

@@ -150,6 +150,8 @@ class Strand:
         try:
             loaded = self._loaded = self._modules.get(lease.bundle, self._read_bundle, self.tick)
         except LoadFailed as failed:
+            if self._unwinding is not None:
+                raise _Left from None
             return self._explained(failed, failed.kind, failed.message)
         except ScriptError as wrong:
             return error("failed", str(wrong), where=wrong.where or None)

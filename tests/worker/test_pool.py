@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,7 +18,10 @@ from flo.api.outcome import ok
 from flo.api.worker import Lease
 from flo.worker.bundle import Bundle
 from flo.worker.crashguard import CrashGuard, strand_name
+from flo.worker.dialect import large_thread
+from flo.worker.modules import Modules
 from flo.worker.pool import ThreadWorker
+from flo.worker.strand import End, Strand, Waiter
 from flo.worker.testing import FakeCore
 from tests.worker.engine import body, bundle
 
@@ -66,13 +70,15 @@ class Core(FakeCore):
 @contextmanager
 def pool(core: Core, **options: Any) -> Iterator[ThreadWorker]:
     options.setdefault("linger_ms", FOR_EVER)
+    before = threading.enumerate()
     worker = ThreadWorker(core, **options)
     core.worker = worker
     try:
         yield worker
     finally:
-        worker.stop(10_000)
-        assert not [t for t in threading.enumerate() if t.name.startswith("flo-run-")], "all threads have ended"
+        worker.stop(int(PATIENCE * 1000))
+        left = [thread for thread in threading.enumerate() if thread not in before]
+        assert not [thread for thread in left if thread.name.startswith("flo-run-")], "all threads have ended"
 
 
 def leases(core: Core, source: Bundle, count: int) -> list[Lease]:
@@ -107,9 +113,9 @@ def test_waiting_strands_are_evicted_at_once_when_others_need_threads() -> None:
     with pool(core, threads_max=2) as worker:
         waiting = leases(core, body(WAITS), 10)
         worker.start(waiting)
-        core.until(lambda: len(core.released) == 8)
+        core.until(lambda: len(core.released) == 8 and sum(core.asked.values()) == 10)
 
-        assert sum(core.asked.values()) == 10 and not core.finished and len(worker._threads) == 2
+        assert not core.finished and len(worker._threads) == 2
 
         for lease in waiting:
             if lease.alive:
@@ -264,6 +270,79 @@ def test_fault_of_the_core_pauses_its_run_and_no_other(monkeypatch: pytest.Monke
     assert [type(fault) for fault in faults] == [LookupError]
 
 
+def test_fault_of_the_core_at_a_release_is_told_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda given: faults.append(given.exc_value))
+    core = Core()
+
+    def broken(lease: Lease) -> None:
+        raise LookupError("core is broken")
+
+    core.on_release = broken
+    with pool(core, threads_max=1) as worker:
+        first, second = leases(core, body(WAITS), 1), leases(core, body("return 1"), 2)[1:]
+        worker.start(first)
+        core.until(lambda: core.asked["run-0"])
+        worker.start(second)
+        core.until(lambda: core.finished)
+    assert core.released == ["run-0"] and core.finished == {"run-1": "+1"}
+    assert [type(fault) for fault in faults] == [LookupError]
+
+
+def test_when_the_system_gives_no_more_threads_those_there_are_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core()
+    given: list[threading.Thread] = []
+
+    def scarce(body: Any, *, name: str) -> threading.Thread:
+        if given:
+            raise RuntimeError("can't start new thread")
+        given.append(large_thread(body, name=name))
+        return given[0]
+
+    monkeypatch.setattr("flo.worker.pool.large_thread", scarce)
+    with pool(core) as worker:
+        worker.start(leases(core, body(WAITS), 5))
+        core.until(lambda: sum(core.asked.values()) == 5 and len(core.released) == 4)
+
+        assert len(worker._threads) == 1
+
+
+def test_without_any_thread_it_is_said_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core()
+    first, second = leases(core, body("return 1"), 2)
+    with pool(core) as worker:
+        with monkeypatch.context() as patched:
+            patched.setattr("flo.worker.pool.large_thread", Mock(side_effect=RuntimeError("can't start new thread")))
+            with pytest.raises(Unavailable, match="nothing can be evaluated: can't start new thread"):
+                worker.start([first])
+        worker.start([second])
+        core.until(lambda: len(core.finished) == 2)
+
+
+def test_module_whose_loading_was_ended_is_loaded_anew_by_the_next() -> None:
+    core, modules = Core(), Modules()
+    source = bundle("""
+    def work():
+        for i in range(100000):
+            pass
+    work()
+    main = flow(implementation = lambda fctx: 1)
+    """)
+
+    def evaluate(run: str, passes: Callable[[Strand], bool]) -> End:
+        waiter = Mock(spec=Waiter, passes=passes)
+        return Strand(core.lease(source, "main.flow::main", run=run), core, modules, waiter).evaluate()
+
+    def revoke(strand: Strand) -> bool:
+        strand.lease.alive = False
+        return True
+
+    assert evaluate("evicted", lambda strand: False) is End.LEFT
+    assert evaluate("revoked", revoke) is End.LEFT
+    assert evaluate("next", lambda strand: True) is End.OVER
+    assert core.finished == {"next": "+1"} and not core.paused
+
+
 def test_stop_releases_what_runs_waits_and_has_not_begun() -> None:
     core = Core()
     worker = ThreadWorker(core, threads_max=1, linger_ms=FOR_EVER)
@@ -302,6 +381,7 @@ def test_a_planned_end_is_no_crash(tmp_path: Path) -> None:
     guard = CrashGuard(tmp_path / "evaluating")
     guard.begin(0, "slow 0")
     guard.close()
+    guard.begin(1, "later 0")
     assert not CrashGuard(tmp_path / "evaluating").counted
 
 
