@@ -55,7 +55,6 @@ RUNTIME = f"flo {VERSION}, replay 1"
 SNAPSHOT_EVENTS = 10_000  # a planned stop with more of them since the last snapshot makes one
 REBUILD_EVENTS = 10_000  # a fault in memory within so many events of the last one counts as the same again
 TICK_MAX_SECONDS = 3600.0
-SIGNAL_TYPE_BYTES = 128
 
 WorkerFactory = Callable[[RunCore], Worker]
 HostFactory = Callable[[], ConnectorHost]
@@ -404,7 +403,7 @@ class Node:
     def _begin_execution(self, run: Run, *, named: bool = False) -> None:
         """With the lock held: from now on this node executes the run. What a dead owner left is settled first. A
         run that keeps killing its process goes on only when it is `named`."""
-        if run.status != "running" or (run.paused.startswith(CRASHING) and not named):
+        if run.status != "running" or (run.paused.startswith(CRASHING) and run.root.phase == "body" and not named):
             return
         partition = self.partition
         known = run.id in self._executing
@@ -421,6 +420,10 @@ class Node:
             if partition.machines.runs.is_ready(task):
                 self.strands.ready(task)
         self.jobs.find(run)
+        for task in run.all_tasks():
+            for n, opened in (task.open or {}).items():
+                if opened.kind == "flow" and opened.child is None:  # who waits for a detached run executes it too
+                    self._begin_execution(partition.machines.runs.runs[f"{run.id}/{task.prefix}.{n}"])
 
     def _ensure_hands(self) -> None:
         """The worker and the connector host, made when the first run is executed."""
@@ -650,8 +653,8 @@ class Node:
 
 
 def _wrong_signal(type: str, payload: str) -> BadArgument | None:
-    if not type or len(type.encode()) > SIGNAL_TYPE_BYTES:
-        return BadArgument(f"a signal's type has 1 to {SIGNAL_TYPE_BYTES} bytes, got {type[:SIGNAL_TYPE_BYTES]!r}")
+    if not type or len(type.encode()) > limits.SIGNAL_TYPE_BYTES:
+        return BadArgument(f"a signal's type has 1 to {limits.SIGNAL_TYPE_BYTES} bytes, got {type[:limits.SIGNAL_TYPE_BYTES]!r}")
     if size_of(payload) > limits.PAYLOAD_SOFT_BYTES:
         return BadArgument(f"a signal's payload is at most {limits.PAYLOAD_SOFT_BYTES} bytes")
     try:

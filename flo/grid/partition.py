@@ -113,11 +113,11 @@ class Partition:
             self._index = index
             if quiet and not machines.runs.notes:
                 return
-            self.stirred = True
             due = machines.peek_due()
             self.next_due = NEVER if due is None else due
             if machines.runs.notes:
                 self._on_notes(machines.take_notes())
+            self.stirred = True  # last: who takes it back, without the lock, must find all that it stands for
         except Exception as fault:
             raise self.broke(f"event {index} could not be applied", fault) from fault
         except BaseException as interrupt:

@@ -285,14 +285,24 @@ class Strands:
         if len(args) > LARGE_CHARS and size_of(args) > limits.PAYLOAD_HARD_BYTES:
             self._fail(lease, too_large("the arguments of continue_as_new", size_of(args)))
         stored = self._payloads.store(args)
-        with self._partition.lock:
-            now = self._begin(lease)
-            task = self._task(lease, prefix)
-            self._commit(again(task, stored), now)
-            if task.inline:
-                lease.history.pop(prefix, None)
-                lease.history[task.prefix] = TaskHistory()
-        self._payloads.unpin(stored)
+        refused = ""
+        try:
+            with self._partition.lock:
+                now = self._begin(lease)
+                task = self._task(lease, prefix)
+                try:
+                    events = again(task, stored)
+                except Refused as refusal:
+                    refused = _error(refusal)
+                else:
+                    self._commit(events, now)
+                    if task.inline:
+                        lease.history.pop(prefix, None)
+                        lease.history[task.prefix] = TaskHistory()
+        finally:
+            self._payloads.unpin(stored)
+        if refused:
+            self._fail(lease, refused)
         self._after()
 
     def output(self, lease: Lease, task: str, k: int, channel: str, text: str) -> None:
