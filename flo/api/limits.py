@@ -17,6 +17,7 @@ from flo.primitives.limits import OUTPUT_LINES as OUTPUT_LINES
 from flo.primitives.limits import PARAMS_RECORDED_BYTES as PARAMS_RECORDED_BYTES
 from flo.primitives.limits import PAYLOAD_HARD_BYTES as PAYLOAD_HARD_BYTES
 from flo.primitives.limits import PAYLOAD_SOFT_BYTES as PAYLOAD_SOFT_BYTES
+from flo.primitives.limits import SIGNAL_TYPE_BYTES as SIGNAL_TYPE_BYTES
 from flo.primitives.limits import SPECULATION_BYTES as SPECULATION_BYTES
 from flo.primitives.limits import STARLARK_STEPS as STARLARK_STEPS
 from flo.primitives.limits import STOP_GRACE_MS as STOP_GRACE_MS

@@ -391,6 +391,8 @@ class Node:
             if wait <= 0:
                 self.tick()
                 continue
+            if self._archivist.wanted:
+                continue
             self._tick_at = due
             if self.partition.next_due >= due:
                 self._tick_changed.wait(min(wait, TICK_MAX_SECONDS))
@@ -654,7 +656,9 @@ class Node:
 
 def _wrong_signal(type: str, payload: str) -> BadArgument | None:
     if not type or len(type.encode()) > limits.SIGNAL_TYPE_BYTES:
-        return BadArgument(f"a signal's type has 1 to {limits.SIGNAL_TYPE_BYTES} bytes, got {type[:limits.SIGNAL_TYPE_BYTES]!r}")
+        return BadArgument(
+            f"a signal's type has 1 to {limits.SIGNAL_TYPE_BYTES} bytes, got {type[: limits.SIGNAL_TYPE_BYTES]!r}"
+        )
     if size_of(payload) > limits.PAYLOAD_SOFT_BYTES:
         return BadArgument(f"a signal's payload is at most {limits.PAYLOAD_SOFT_BYTES} bytes")
     try:

@@ -16,6 +16,7 @@ CRASHES_BEFORE_PAUSE = 3
 SPECULATION_BYTES = 8 * 1024 * 1024
 OUTPUT_LINES = 100_000  # prints, logs and progress of one run
 OPEN_ACTIONS = 100_000  # of one run: children, timers, requests that have not ended
+SIGNAL_TYPE_BYTES = 128
 INBOX_MESSAGES = 100_000  # messages or signals of one run that nobody has taken
 COMMAND_EVENTS = 4_096  # events' work of one command (design.md §5.1)
 CANCEL_GRACE_MS = 10_000

@@ -18,6 +18,7 @@ import msgspec
 from flo.primitives.flows import FlowOptions, FlowParams
 from flo.primitives.history import Record, pack
 from flo.primitives.ids import ROOT, task_prefix
+from flo.primitives.limits import CANCEL_GRACE_MS
 from flo.primitives.machine import Event
 from flo.primitives.outcome import error
 from flo.primitives.payload import is_reference
@@ -48,6 +49,7 @@ from flo.primitives.run_state import NO_OPTIONS, Note, Open, Resource, Run, Task
 
 OF_DEADLINE = -1  # numbers of timers that belong to no action
 OF_BACKOFF = -2
+TIMERS_KEPT = 1_024  # void ones stay until as many again have been set
 
 CANCELLED = error("cancelled", "cancelled because the flow that asked for it ended")
 
@@ -93,6 +95,7 @@ class RunMachine:
         self.attics_bytes = 0  # of them
         self._timers: list[tuple[int, int, Run, Task, int]] = []
         self._timer_count = 0
+        self._timers_bound = TIMERS_KEPT
         self.by_kind: dict[int, Callable[..., None]] = {
             RunStarted.KIND: self._run_started,
             Did.KIND: self._did,
@@ -172,6 +175,10 @@ class RunMachine:
     def _cancel_asked(self, e: CancelAsked, index: int, now: int) -> None:
         run = self.runs[e.run]
         run.cancel = e.reason
+        for task in run.all_tasks():
+            if task.is_exit and not task.deadline:  # one that began before the cancel gets the same grace
+                task.deadline = now + CANCEL_GRACE_MS
+                self.set_timer(task.deadline, task, OF_DEADLINE)
         self.follow_ups.append(("cancel", run, run.root, 0))
 
     def _paused(self, e: Paused, index: int, now: int) -> None:
@@ -532,6 +539,10 @@ class RunMachine:
     # -- timers
 
     def set_timer(self, due: int, task: Task, n: int) -> None:
+        if len(self._timers) >= self._timers_bound:
+            self._timers = [timer for timer in self._timers if self._is_set(timer[0], *timer[2:])]
+            heapq.heapify(self._timers)
+            self._timers_bound = TIMERS_KEPT + 2 * len(self._timers)
         self._timer_count += 1
         heapq.heappush(self._timers, (due, self._timer_count, task.run, task, n))
 

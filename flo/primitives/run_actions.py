@@ -15,12 +15,12 @@ import msgspec
 from flo.primitives.flows import FlowParams
 from flo.primitives.history import recorded_params
 from flo.primitives.kv import KV
-from flo.primitives.limits import INBOX_MESSAGES, OPEN_ACTIONS
+from flo.primitives.limits import INBOX_MESSAGES, OPEN_ACTIONS, SIGNAL_TYPE_BYTES
 from flo.primitives.machine import Event, Refused
 from flo.primitives.outcome import error
 from flo.primitives.payload import is_reference
 from flo.primitives.run import RunMachine, delivered, signal_params, wait_params
-from flo.primitives.run_decide import NAMESPACE, start, stop
+from flo.primitives.run_decide import NAMESPACE, cancel, start, stop
 from flo.primitives.run_events import Answered, Asked, Did, Sent, TaskStarted, Took
 from flo.primitives.run_state import Task
 
@@ -241,6 +241,10 @@ class Actions:
 
     def _signal(self, a: Ask) -> Decided:
         p = signal_params(a.params)
+        if len(p.type.encode()) > SIGNAL_TYPE_BYTES:
+            raise Refused(
+                "bad_argument", f"signal: a type has at most {SIGNAL_TYPE_BYTES} bytes, got {p.type[:100]!r}…"
+            )
         for type_, payload in a.task.run.signals or ():
             if type_ == p.type:
                 return _took(a, "+" + payload, type_)
@@ -294,6 +298,8 @@ class Actions:
         cancelled = error("cancelled", "cancelled by the flow that started it", where=a.where or None)
         if opened.child is not None:
             events = stop(opened.child, cancelled, "cancel")
+        elif opened.kind == "flow":  # detached: a run of its own, whose end answers the handle
+            events = cancel(self._runs, f"{a.task.run.id}/{p.handle}", "flow", "by the flow that started it")
         else:
             events = [Answered(a.task.run.id, prefix, n, cancelled)]
         did, outcome = _did(a, "+null")

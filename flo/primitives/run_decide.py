@@ -93,7 +93,11 @@ def signal(m: RunMachine, run_id: str, type: str, payload: str, bound: int) -> l
 
 def cancel(m: RunMachine, run_id: str, by: str, reason: str) -> list[Event]:
     run = running(m, run_id)
-    return [] if run.cancel is not None else [CancelAsked(run_id, by, reason)]
+    if run.cancel is not None:
+        return []
+    asked = CancelAsked(run_id, by, reason)
+    # what had to be paused is not evaluated again, and the way to the end must be free
+    return [asked, Paused(run_id, "")] if run.paused else [asked]
 
 
 def pause(m: RunMachine, run_id: str, reason: str) -> list[Event]:
@@ -176,7 +180,8 @@ def advance(m: RunMachine, locks: LockMachine, now: int, task: Task) -> list[Eve
     if task.phase != "ending" or task.children:
         return []
     if task.options.exit and not task.exited and task.then not in ("retry", "continue"):
-        grace = now + CANCEL_GRACE_MS if task.then == "cancel" else 0
+        hurried = task.then == "cancel" or task.run.cancel is not None
+        grace = now + CANCEL_GRACE_MS if hurried else 0
         return [ExitStarted(task.run.id, task.prefix, grace)]
     for place in range(len(task.resources or ()) - 1, -1, -1):
         assert task.resources is not None
