@@ -170,7 +170,12 @@ def test_paused_run_is_tried_once_more_when_it_is_named_and_may_be_cancelled(lim
     again = limited("resume", "killer")
     assert again.exit_code == 1 and PAUSED in again.err, "which was the only one"
 
+    folders = limited.data / "resources"
+    assert list(folders.iterdir()), "it still holds what it opened"
     assert limited("runs", "cancel", "killer").exit_code == 0
+    ended = limited("resume")
+    assert ended.exit_code == 6 and "gone" in ended.out, str(ended)
+    assert not list(folders.iterdir())
     assert limited.show("killer")["status"] == "cancelled"
 
 

@@ -51,3 +51,31 @@ def test_a_replay_that_differs_is_tried_again_by_everyone() -> None:
     bench = bench.crash()
 
     assert bench.node.execute(None) == ["r"] and bench.lease("r", "0").alive
+
+
+@pytest.mark.parametrize("crashed", [False, True], ids=["same process", "next process"])
+def test_when_it_is_cancelled_its_way_to_the_end_is_free(crashed: bool) -> None:
+    bench = Bench()
+    lease = bench.start("r", options={"exit": True})
+    bench.worker.core.pause(lease, CRASHING, "3 processes died")
+    bench.node.cancel("r", "enough")
+    assert bench.node.show("r").paused is None and not lease.alive
+    if crashed:
+        bench = bench.crash()
+        bench.node.execute(None)
+
+    assert [task for (_, task), lease in bench.worker.leases.items() if lease.alive] == ["0.exit"]
+    bench.worker.core.finish(bench.lease("r", "0.exit"), "+null")
+    assert bench.node.show("r").status == "cancelled"
+
+
+def test_when_its_time_is_over_the_next_process_ends_it() -> None:
+    bench = Bench()
+    lease = bench.start("r", options={"exit": True}, timeout_ms=10)
+    bench.worker.core.pause(lease, CRASHING, "3 processes died")
+    bench.advance(10)
+    bench = bench.crash()
+    bench.node.execute(None)
+
+    bench.worker.core.finish(bench.lease("r", "0.exit"), "+null")
+    assert bench.node.show("r").status == "timed_out"
