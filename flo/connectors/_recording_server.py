@@ -135,8 +135,8 @@ class RecordingServer:
     def _exchange(self, handler: socketserver.StreamRequestHandler, connection: int) -> bool:
         """One request and its answer. False when the connection is over."""
         parts = handler.rfile.readline(65_536).decode("latin-1").split()
-        if len(parts) != 3:
-            return False
+        if len(parts) != 3 or not parts[2].startswith("HTTP/"):
+            return False  # another protocol, TLS for example: its random bytes may look like a line of three words
         headers: dict[str, str] = {}
         while line := handler.rfile.readline(65_536).decode("utf-8", "replace").strip("\r\n"):
             name, _, value = line.partition(":")

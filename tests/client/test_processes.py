@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -157,13 +159,36 @@ def test_one_of_many_guests_takes_over_and_serves_the_others(processes: Processe
         read_until(guest, "waits False")
     owner.kill()
     owner.wait(20)
-    owners = [read_until(guest, "waits")[-1] for guest in guests]
+    taken_over = threading.Event()
+
+    def follow(guest: subprocess.Popen[str]) -> str:
+        """Reads on until the run has its first signal, and what the guest is then."""
+        assert guest.stdout is not None
+        for line in guest.stdout:
+            if line.startswith("waits True"):
+                taken_over.set()
+            elif line.startswith("line half"):
+                break
+        return read_until(guest, "waits")[-1]
+
+    def signal_all(value: str) -> None:
+        for n in range(len(guests)):
+            with Session(processes.directory) as session:
+                session.call(lambda grid, n=n: grid.signal(f"g{n}", "go", value))  # type: ignore[misc]
+
+    with ThreadPoolExecutor(len(guests)) as readers:
+        following = [readers.submit(follow, guest) for guest in guests]
+        try:
+            assert taken_over.wait(60), "nobody takes over"
+            signal_all("1")
+            owners = [of_guest.result(60) for of_guest in following]
+        except BaseException:
+            for guest in guests:
+                guest.kill()  # or the readers would wait for them
+            raise
     assert sorted(owners) == ["waits False"] * 3 + ["waits True"]
 
-    for n in range(4):
-        with Session(processes.directory) as session:
-            for value in ("1", "2"):
-                session.call(lambda grid, n=n, value=value: grid.signal(f"g{n}", "go", value))  # type: ignore[misc]
+    signal_all("2")
     for guest in guests:
         assert read_until(guest, "end")[-1] == "end completed [1,2]"
 

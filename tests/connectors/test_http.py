@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
 import zlib
 
 import pytest
@@ -220,6 +221,12 @@ def test_tls_to_a_server_that_does_not_speak_it_says_so(bench: Bench, web: Recor
     error = bench.error("http.get", url=f"https://127.0.0.1:{web.port}/")
 
     assert error["kind"] == "connector" and "cannot connect: TLS failed" in error["message"]
+
+
+def test_the_server_of_these_tests_leaves_who_does_not_speak_http(web: RecordingServer):
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
+        connection.sendall(b"\x16\x03\x01 random bytes\n")  # as the first of TLS may be
+        assert connection.recv(1) == b""
 
 
 def test_a_slow_answer_is_a_timeout_and_one_request(bench: Bench, web: RecordingServer):
