@@ -14,8 +14,16 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs one command (the process's own arguments without `argv`) and ends the process with its exit code."""
+    import os
     import sys
 
-    from flo.cli._app import command_line
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called: what is written is meant for nobody
+            setattr(sys, name, open(os.devnull, "w"))
+    try:
+        from flo.cli._app import command_line
 
-    sys.exit(command_line(argv))
+        code = command_line(argv)
+    except KeyboardInterrupt:  # nothing was begun yet
+        code = 130
+    sys.exit(code)

@@ -8,13 +8,21 @@ from typing import Final, TextIO
 
 import typer
 
+from flo.api.errors import FloError
 from flo.cli._exit import ExitCode
 
 _STYLES: Final = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 
 
+class OutputLost(FloError):
+    """The command's output went nowhere, because of what its stdout is: a file on a full disk, for example."""
+
+    code = "output_lost"
+
+
 def data(text: str) -> None:
-    """Writes text as it is to stdout and flushes. A reader that has gone ends the command quietly."""
+    """Writes text as it is to stdout and flushes. A reader that has gone ends the command quietly; raises OutputLost
+    when what stdout is cannot be written."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -24,6 +32,12 @@ def data(text: str) -> None:
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding
         data(text.encode(encoding, "backslashreplace").decode(encoding))
+    except OSError as error:
+        _silence(sys.stdout)
+        raise OutputLost(
+            f"stdout cannot be written: {error.strerror or error}",
+            hint="what runs have done and printed is in their log: flo runs list, flo runs logs ID, flo resume",
+        ) from None
 
 
 def line(raw: bytes) -> None:
@@ -36,7 +50,7 @@ def note(text: str) -> None:
     try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:
         _silence(sys.stderr)  # nobody reads the messages; the exit code still tells how it ended
 
 

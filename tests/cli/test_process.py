@@ -71,6 +71,38 @@ def test_a_second_ctrl_c_ends_at_once():
     assert code == 130 and "interrupted" in said + err
 
 
+def test_output_that_cannot_be_written_is_an_error_with_advice_and_no_bug_of_ours():
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, HERE / "fake_flo.py", "owner", "run", "x.flow::wait"]
+        ended = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+
+    assert ended.returncode == 1
+    assert "error[output_lost]: stdout cannot be written: No space left on device" in ended.stderr
+    assert "flo runs logs ID" in ended.stderr and "bug" not in ended.stderr
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_a_stream_that_is_closed_from_the_beginning_is_written_to_nobody(closed):
+    command = f'"{sys.executable}" -m flo version {closed}'
+    ended = subprocess.run(["sh", "-c", command], cwd=HERE.parents[1], capture_output=True, text=True, timeout=SECONDS)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_ctrl_c_while_the_command_is_loaded_shows_no_traceback_of_ours():
+    script = "import signal, flo.cli, sys\n"
+    script += "class Finder:\n"
+    script += "    def find_spec(self, name, path=None, target=None):\n"
+    script += "        if name == 'flo.cli._app': signal.raise_signal(signal.SIGINT)\n"
+    script += "sys.meta_path.insert(0, Finder())\n"
+    script += "flo.cli.main(['version'])\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=HERE.parents[1], capture_output=True, text=True, timeout=SECONDS
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_a_reader_that_goes_away_ends_the_command_quietly():
     reading, writing = os.pipe()
     os.close(reading)
