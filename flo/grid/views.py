@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from flo.primitives.payload import is_reference, succeeded
 from flo.primitives.run_state import Open, Run, Task
 
 SHOWN_BYTES = 4_096  # of a value in a history entry; longer ones are cut and say so
+WAITING_TOLD = 50  # flows of a run in an update to its watchers, which each of its commands may set off
 
 Load = Callable[[str], str]  # the text behind a reference
 
@@ -34,7 +36,7 @@ def log_lines(run: Run, payloads: Payloads) -> list[LogLine]:
     return [LogLine(*line) for line in lines]
 
 
-def run_view(run: Run, payloads: Payloads, *, output: bool = True) -> RunView:
+def run_view(run: Run, payloads: Payloads, *, output: bool = True, waiting_max: int | None = None) -> RunView:
     result, error = None, None
     if run.status != "running":
         outcome = payloads.load(run.outcome)
@@ -51,7 +53,7 @@ def run_view(run: Run, payloads: Payloads, *, output: bool = True) -> RunView:
         output=[line.text for line in log_lines(run, payloads) if line.channel == "print"] if output else [],
         started_at=run.started_at,
         finished_at=run.finished_at or None,
-        waiting=waiting(run) if run.status == "running" else [],
+        waiting=waiting(run, waiting_max) if run.status == "running" else [],
         paused=run.paused or None,
         parent=run.parent.rpartition("/")[0] or None,
     )
@@ -73,9 +75,15 @@ def run_error(outcome: str) -> RunError:
     )
 
 
-def waiting(run: Run) -> list[Waiting]:
-    """What each strand of the run waits for; `running` for one that could be evaluated."""
-    return [_waiting(task) for task in run.all_tasks() if not task.inline]
+def waiting(run: Run, most: int | None = None) -> list[Waiting]:
+    """What each strand of the run waits for; `running` for one that could be evaluated. Of more than `most` the
+    oldest, and one entry that stands for the others."""
+    tasks = chain((run.root,), (run.tasks or {}).values())
+    told = [_waiting(task) for task in islice((task for task in tasks if not task.inline), most)]
+    left = 0 if most is None or len(told) < most else 1 + len(run.tasks or ()) - most
+    if left > 0:
+        told.append(Waiting(task="", flow="", on=f"{left} more flows", since=run.started_at))
+    return told
 
 
 def _waiting(task: Task) -> Waiting:

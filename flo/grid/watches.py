@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flo.api.grid import LogLine, Update
 from flo.grid.payloads import Payloads
 from flo.grid.release import Releases
-from flo.grid.views import log_lines, run_view
+from flo.grid.views import WAITING_TOLD, log_lines, run_view
 from flo.log.errors import LogError
 from flo.primitives.run_state import Note, Run
 
@@ -77,9 +77,8 @@ class Watches:
             if following is None:
                 continue
             final = run.status != "running"
-            update = Update(
-                lines=self._lines.pop(run_id, []), view=run_view(run, self._payloads, output=final)
-            )  # fmt: skip
+            view = run_view(run, self._payloads, output=final, waiting_max=WAITING_TOLD)
+            update = Update(lines=self._lines.pop(run_id, []), view=view)
             if final:
                 del self._by_run[run_id]
             self._tell(following, update, index)
