@@ -41,14 +41,14 @@ class Flows(RuleBasedStateMachine):
         super().__init__()
         self.bench = Bench(slots=2)
         self.bench.start("zero")
-        self.numbers: dict[int, dict[str, int]] = {}
+        self.numbers: dict[Lease, dict[str, int]] = {}
 
     def _usable(self) -> list[Lease]:
         worker = self.bench.worker
         return [lease for lease in worker.leases.values() if lease.alive and not lease.waiting]
 
     def _next(self, lease: Lease, task: str) -> int:
-        counted = self.numbers.setdefault(id(lease), {})
+        counted = self.numbers.setdefault(lease, {})
         if task not in counted:
             history = lease.history[task]
             counted[task] = max([0, *history.records, *history.open])
@@ -97,7 +97,7 @@ class Flows(RuleBasedStateMachine):
                         names, data.draw(st.tuples(*[st.sampled_from(["lock", "tempdir"])] * 2)), strict=False
                     )
                 ]
-                self.numbers.setdefault(id(lease), {}).setdefault(task, 0)
+                self.numbers.setdefault(lease, {}).setdefault(task, 0)
                 core.act(lease, task, 0, "resources.open", json.dumps(declared), "x.flow:1")
             return
         n = self._next(lease, task)
