@@ -26,6 +26,7 @@ from flo.primitives.run_state import Task
 
 Decided = tuple[list[Event], str | None]  # the events, and the outcome when the action is done at once
 
+KEY_SHOWN = 100  # characters of a key in an error
 TIME_MAX_MS = 1 << 53  # the latest due time that stays exact in JSON
 
 
@@ -139,7 +140,8 @@ class Actions:
         try:
             return handler(a)
         except Refused as refused:
-            return _did(a, error(refused.kind, refused.message, details=refused.details, where=a.where or None))
+            message = refused.message if not a.kind.startswith("kv.") else f"{_what(a)}: {refused.message}"
+            return _did(a, error(refused.kind, message, details=refused.details, where=a.where or None))
         except msgspec.ValidationError as wrong:
             return _did(a, error("bad_argument", f"{a.kind}: {wrong}", where=a.where or None))
 
@@ -281,10 +283,10 @@ class Actions:
         run = self._runs.runs.get(run_id) if run_id else sender.run
         if run is None or run.status != "running":
             return None
-        for task in run.all_tasks():
-            if task.base == sid or task.prefix == sid:
-                return task
-        return None
+        task = run.task(sid)  # of the first generation, or the one that is named
+        if task is not None:
+            return task
+        return next((task for task in run.all_tasks() if task.base == sid), None)
 
     def _cancel(self, a: Ask) -> Decided:
         p = _cancel(a.params)
@@ -315,6 +317,14 @@ class Actions:
             not a.handle, due, a.session,
         )  # fmt: skip
         return [event], None
+
+
+def _what(a: Ask) -> str:
+    """An action of the store and its key, which the store's own messages do not name."""
+    if a.kind == "kv.scan":
+        return a.kind
+    key = _key(a.params).key
+    return f"{a.kind} {key!r}" if len(key) <= KEY_SHOWN else f"{a.kind} {key[:KEY_SHOWN]!r}…"
 
 
 def _did(a: Ask, outcome: str) -> Decided:
