@@ -246,20 +246,13 @@ class ThreadWorker:
     def _main(self, thread: _Thread) -> None:
         thread.gate.acquire()
         while True:
-            while thread.strand is not None:
+            strand = thread.strand
+            while strand is not None:
                 try:
-                    self._evaluate(thread, thread.strand)
+                    self._evaluate(thread, strand)
                 except BaseException as error:  # noqa: BLE001  # the baton must go on, whatever is broken here
                     _report(thread, error)
-                thread.strand = None
-                with self._lock:
-                    first = self._ready[0] if self._ready and not self._stopping else None
-                    if isinstance(first, Strand):
-                        self._ready.popleft()
-                        thread.strand = first
-                    else:
-                        self._idle.append(thread)
-                        self._pass_on()
+                strand = self._next(thread)
             if self._stopping or not thread.gate.acquire(timeout=IDLE_MS / 1000):
                 with self._lock:
                     if thread in self._idle:
@@ -270,6 +263,20 @@ class ThreadWorker:
                     del self._threads[thread.number]
                     self._ending = [*(other for other in self._ending if other.is_alive()), thread.thread]
                 return
+
+    def _next(self, thread: _Thread) -> Strand | None:
+        """What a thread that still has the baton evaluates next; None when it has passed it on. From then on it may
+        be given a strand at any time, which comes with the baton: through the gate."""
+        with self._lock:
+            first = self._ready[0] if self._ready and not self._stopping else None
+            if isinstance(first, Strand):
+                self._ready.popleft()
+                thread.strand = first
+                return first
+            thread.strand = None
+            self._idle.append(thread)
+            self._pass_on()
+            return None
 
     def _evaluate(self, thread: _Thread, strand: Strand) -> None:
         strand.thread = thread

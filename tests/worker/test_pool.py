@@ -108,6 +108,39 @@ def test_one_thread_serves_strands_that_do_not_wait() -> None:
         assert set(core.finished.values()) == {"+1"} and len(worker._threads) == 1
 
 
+def test_strand_for_a_thread_that_has_just_gone_idle_comes_with_the_baton() -> None:
+    core = Core()
+    first, second = leases(core, body("return fctx.actions.kv.incr('a')"), 2)
+    had_it: list[bool] = []
+
+    def incr(params: str) -> str:
+        had_it.append(worker._threads[0].gate.locked())
+        return "+1"
+
+    class Lock:
+        """Lets another thread be first as soon as the pool's lock is free again."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.starts = [second]
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            idle = bool(worker._idle)
+            self.lock.release()
+            if idle and self.starts:
+                worker.start([self.starts.pop()])
+
+    core.answer("kv.incr", incr)
+    with pool(core) as worker:
+        worker._lock = Lock()  # type: ignore[assignment]
+        worker.start([first])
+        core.until(lambda: len(core.finished) == 2)
+    assert had_it == [True, True]
+
+
 def test_waiting_strands_are_evicted_at_once_when_others_need_threads() -> None:
     core = Core()
     with pool(core, threads_max=2) as worker:

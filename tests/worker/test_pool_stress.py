@@ -10,6 +10,7 @@ import itertools
 import random
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -226,7 +227,7 @@ class Round:
     def fault(self, given: Any) -> None:
         self.faults[type(given.exc_value).__name__] += 1
         if not isinstance(given.exc_value, LookupError):
-            self.wrong.append(f"{given.exc_value!r}")
+            self.wrong.append("".join(traceback.format_exception(given.exc_value)))
 
 
 class ScriptedStrand:
@@ -284,6 +285,8 @@ class ScriptedStrand:
         if not self.core.baton.acquire(blocking=False):
             self.core.wrong.append(f"{self.lease.run} is evaluated beside another")
             self.core.baton.acquire()
+        if not self.thread.gate.locked():
+            self.core.wrong.append(f"{self.lease.run} did not wait for the baton, which it will be given once more")
 
 
 class Guard:
