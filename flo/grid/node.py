@@ -374,8 +374,16 @@ class Node:
     def _start_ticker(self) -> None:
         with self.partition.lock:
             if self._ticker is None:
-                self._ticker = threading.Thread(target=self._keep_time, name="flo-timers", daemon=True)
+                self._ticker = threading.Thread(target=self._run_ticker, name="flo-timers", daemon=True)
                 self._ticker.start()
+
+    def _run_ticker(self) -> None:
+        """The thread of the timers. Without it runs would wait for ever in silence, so its fault ends the node."""
+        try:
+            self._keep_time()
+        except Exception as fault:
+            self._on_lost(LogError(f"the timers of the node stopped: {type(fault).__name__}: {fault}"))
+            raise
 
     def _keep_time(self) -> None:
         """Sleeps until the next timer; an idle node sleeps for as long as nothing changes."""

@@ -79,11 +79,6 @@ def parse_trace(error: BaseException | str, sources: Mapping[str, str] | None = 
     return Trace(message, kept, fail, "" if fail else message_hint(message, sources.get(file)))
 
 
-def join(outer: Trace, inner: Trace) -> Trace:
-    """The trace of an evaluation in which a direct call of a flow failed, `inner` being the flow's own."""
-    return msgspec.structs.replace(inner, frames=outer.frames + inner.frames)
-
-
 def with_message(trace: Trace, message: str, *, hint: str = "") -> Trace:
     """The same calls for an error that the worker knows more about than the interpreter."""
     return Trace(message, trace.frames, trace.fail, hint)

@@ -11,7 +11,7 @@ from starlark import EvalOptions, FileLoader, FrozenModule, Module, StarlarkErro
 
 from flo.api.limits import CALL_DEPTH
 from flo.worker.dialect import GLOBALS, on_large_stack, parse
-from flo.worker.trace import Frame, Trace, join, parse_trace, render, with_message
+from flo.worker.trace import Trace, parse_trace, render, with_message
 
 PRELUDE = "flo/prelude/v1"
 
@@ -157,21 +157,6 @@ def test_any_text_gives_a_trace(text: str) -> None:
     trace = parse_trace(text)
     assert render(trace)
     assert render(parse_trace("Traceback (most recent call last):\n" + text + "\nerror: x\n --> m.flow:1:1\n  |\n"))
-
-
-# -- joining
-
-
-def test_the_trace_of_a_direct_call_goes_on_inside_the_flow() -> None:
-    outer = Trace("HostError: m.flow:9", (Frame("m.flow", 9, 5, "main", "child()"),))
-    inner = Trace("disk on fire", (Frame("m.flow", 2, 5, "_child", "fail(…)"),), fail=True)
-
-    joined = join(outer, inner)
-
-    assert (joined.message, joined.fail, joined.where) == ("disk on fire", True, "m.flow:2:5")
-    assert [f.line for f in joined.frames] == [9, 2]
-    assert join(outer, Trace("x")).where == "m.flow:9:5"
-    assert Trace("x").where == ""
 
 
 def test_the_worker_can_say_more_than_the_interpreter() -> None:
