@@ -198,8 +198,19 @@ class Jobs:
                 if place in self._held:
                     self._with_host[place] = job
                     batch.append(job)
-        if batch and self.host is not None:
-            self.host.submit([self._whole(job) for job in batch])
+        if not batch or self.host is None:
+            return
+        whole: list[Job] = []
+        unreadable: list[tuple[Job, Outcome]] = []
+        for job in batch:
+            try:
+                whole.append(self._whole(job))
+            except (KeyError, FloError) as fault:
+                unreadable.append((job, error("connector", f"the parameters of {job.kind} cannot be read: {fault}")))
+        if whole:
+            self.host.submit(whole)
+        if unreadable:
+            self.answer(unreadable)
 
     def _lost(self, error: LogError) -> None:
         """The job stays here: its claim is in the log, or it never was claimed."""

@@ -73,7 +73,11 @@ class Snapshotter:
     def _make(self, index: int) -> None:
         command = [sys.executable, "-m", "flo.grid.snapshotter", self._directory, str(index)]
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        try:
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        except OSError as error:
+            self._warn(f"no snapshot was made: {error}")
+            return
         if self._stopping:  # `close` may have looked just before
             self._child.kill()
         out, err = self._child.communicate()

@@ -150,13 +150,21 @@ class Strands:
     def deliver(self, starts: list[Lease], wakes: list[Lease]) -> None:
         """Gives leases to the worker. Without the lock: large arguments are read from their blobs here."""
         assert self.worker is not None
-        for lease in starts:
-            if is_reference(lease.args):
-                lease.args = self._payloads.load(lease.args)
-        if starts:
-            self.worker.start(starts)
+        readable = [lease for lease in starts if not is_reference(lease.args) or self._load_args(lease)]
+        if readable:
+            self.worker.start(readable)
         if wakes:
             self.worker.wake(wakes)
+
+    def _load_args(self, lease: Lease) -> bool:
+        """Reads large arguments; a run whose arguments cannot be read is paused, and says why."""
+        try:
+            lease.args = self._payloads.load(lease.args)
+        except (KeyError, FloError) as fault:
+            with suppress(Revoked):
+                self.pause(lease, "internal", f"its arguments cannot be read: {fault}")
+            return False
+        return True
 
     @property
     def pending(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from flo.primitives.flows import FlowOptions, RetryPolicy
+from flo.primitives.flows import FlowOptions
 from flo.primitives.history import Record, unpack
 
 NO_OPTIONS = FlowOptions()
@@ -18,7 +18,7 @@ class Open:
     """An action in the log that has not completed."""
 
     __slots__ = (
-        "kind", "params", "recorded", "where", "index", "at", "blocking", "due", "session", "attempt", "retry",
+        "kind", "params", "recorded", "where", "index", "at", "blocking", "due", "session", "attempt",
         "waiters", "left", "handles", "child",
     )  # fmt: skip
 
@@ -36,7 +36,6 @@ class Open:
         self.due = due
         self.session = session
         self.attempt = attempt
-        self.retry: RetryPolicy | None = None
         self.waiters: list[int] | None = None  # numbers of the `wait` actions of the task that name this one
         self.left = 0  # of a wait: how many more must end
         self.handles: list[int] | None = None  # of a wait: the numbers it names
