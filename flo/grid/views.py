@@ -107,7 +107,7 @@ def _waiting(task: Task) -> Waiting:
 
 def _ending(task: Task) -> str:
     if task.children:
-        return f"{task.children} flows below it are ending"
+        return "a flow below it is ending" if task.children == 1 else f"{task.children} flows below it are ending"
     return ", ".join(f"closing {r.name}" for r in task.resources or () if r.state != "closed") or "closing"
 
 
