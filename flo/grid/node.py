@@ -556,7 +556,8 @@ class Node:
             _options(request.options)
         except (msgspec.DecodeError, RecursionError) as wrong:
             return BadArgument(f"the arguments or options of the flow cannot be read: {wrong}")
-        return msgspec.structs.replace(request, args=self.payloads.store(request.args))
+        stored = self.payloads.store(request.args)
+        return request if stored is request.args else msgspec.structs.replace(request, args=stored)
 
     def _start(self, r: StartRequest, execute: bool) -> RunView | FloError:
         self._check_room()
@@ -573,6 +574,8 @@ class Node:
             self._executing.add(r.id)
         self.partition.commit(events, now)
         run = runs.runs[r.id]
+        if events:
+            return RunView(id=r.id, flow=r.flow, status="running", started_at=run.started_at)
         if execute:
             self._begin_execution(run)
         return run_view(run, self.payloads)
