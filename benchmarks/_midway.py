@@ -6,6 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import uvloop
+
 import flo
 
 SCRIPT = str(Path(__file__).with_name("flows.flow"))
@@ -30,4 +32,4 @@ async def end(directory: str, url: str, count: int) -> None:
 
 if __name__ == "__main__":
     what, directory, url, count = sys.argv[1:]
-    asyncio.run((begin if what == "begin" else end)(directory, url, int(count)))
+    uvloop.run((begin if what == "begin" else end)(directory, url, int(count)))

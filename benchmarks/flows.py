@@ -20,6 +20,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import uvloop
+
 import flo
 from flo.connectors.testing import RecordingServer
 
@@ -191,15 +193,15 @@ def measure(repeat: int, only: str) -> list[Figure]:
             print(f"… {work}", file=sys.stderr)
             figures.append(Figure(work, median_of([once() for _ in range(repeat)]), unit, peer, aim, better))
 
-    figure("ten internal steps alone, p50", "ms", "Restate 11.6 (DBOS 16)", 0.6, lambda: asyncio.run(alone("ten", 300)))
+    figure("ten internal steps alone, p50", "ms", "Restate 11.6 (DBOS 16)", 0.6, lambda: uvloop.run(alone("ten", 300)))
     figure("ten internal steps, 100 at once", "steps/s", "Restate 5,940", 60_000,
-           lambda: 10 * asyncio.run(at_once("ten", 100, 3_000)), "more")  # fmt: skip
-    figure("one step alone, p50", "ms", "DBOS 3.5", 0.4, lambda: asyncio.run(alone("one", 300)))
+           lambda: 10 * uvloop.run(at_once("ten", 100, 3_000)), "more")  # fmt: skip
+    figure("one step alone, p50", "ms", "DBOS 3.5", 0.4, lambda: uvloop.run(alone("one", 300)))
     figure("one step, 100 at once", "runs/s", "Restate 990", 10_000,
-           lambda: asyncio.run(at_once("one", 100, 5_000)), "more")  # fmt: skip
+           lambda: uvloop.run(at_once("one", 100, 5_000)), "more")  # fmt: skip
     parks: list[tuple[float, float, float]] = []
     if any(only in name for name in ("10,000 parked: memory each", "10,000 parked: wake all", "10,000 parked: idle")):
-        parks = [asyncio.run(park(10_000)) for _ in range(repeat)]
+        parks = [uvloop.run(park(10_000)) for _ in range(repeat)]
     takes = [iter([p[place] for p in parks]) for place in range(3)]
     if parks:
         figure("10,000 parked: memory each", "KiB", "DBOS 15.5", 2, lambda: next(takes[0]) / 1024)
@@ -211,8 +213,8 @@ def measure(repeat: int, only: str) -> list[Figure]:
         times, repeats = iter(crashes), iter(crashes)
         figure("200 mid-flow, kill -9: all done", "s", "Restate 1.06", 0.7, lambda: next(times)[0])
         figure("200 mid-flow, kill -9: repeated", "effects", "Restate 190", 0, lambda: float(next(repeats)[1]))
-    figure("1,000 children gathered", "children/s", "Restate 1,170", 20_000, lambda: asyncio.run(gather(1_000)), "more")
-    figure("replay of 100,000 actions", "actions/s", "–", 200_000, lambda: asyncio.run(replay(100_000)), "more")
+    figure("1,000 children gathered", "children/s", "Restate 1,170", 20_000, lambda: uvloop.run(gather(1_000)), "more")
+    figure("replay of 100,000 actions", "actions/s", "–", 200_000, lambda: uvloop.run(replay(100_000)), "more")
     figure("flo run examples/hello.flow", "s", "–", 0.4, cold_start)
     return figures
 
