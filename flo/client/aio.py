@@ -433,7 +433,9 @@ class AsyncGrid:
         try:
             on_update = partial(self._updated, follow, self._attached)
             watch = grid.watch if follow.every else getattr(grid, "watch_end", grid.watch)
-            follow.unwatch = watch(follow.id, on_update)
+            unwatch = watch(follow.id, on_update)
+            if type(follow) is not _Ending:  # that one is never given up, and there may be very many
+                follow.unwatch = unwatch
         except (OwnerLeft, OwnerLost):
             raise
         except FloError as error:
@@ -508,15 +510,14 @@ class _Ending(_Follow):
     def __init__(self, id: str) -> None:
         super().__init__(id, self._take, every=False)
         self._last: Update | FloError | None = None
-        self._futures: list[asyncio.Future[RunView]] = []
+        self._futures: list[asyncio.Future[RunView]] | None = None
 
     def tell(self, future: asyncio.Future[RunView]) -> bool:
         """Has the future get the view at the end. False when this knows of no end any more: the run was paused, or
         the grid lost."""
         last = self._last
         if last is None:
-            self._futures = [other for other in self._futures if not other.done()]
-            self._futures.append(future)
+            self._futures = [*(other for other in self._futures or () if not other.done()), future]
         elif isinstance(last, FloError) or last.view is None or last.view.status not in FINAL:
             return False
         else:
@@ -525,8 +526,8 @@ class _Ending(_Follow):
 
     def _take(self, update: Update | FloError) -> None:
         self._last = update
-        futures, self._futures = self._futures, []
-        for future in futures:
+        futures, self._futures = self._futures, None
+        for future in futures or ():
             if future.done():
                 continue
             if isinstance(update, FloError):

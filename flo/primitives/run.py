@@ -9,6 +9,7 @@ have led to is derived from the state when a partition opens (`flo.grid`).
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
@@ -132,13 +133,14 @@ class RunMachine:
 
     def _run_started(self, e: RunStarted, index: int, now: int) -> None:
         run = Run(
-            e.run, bundle=e.bundle, options=e.options, username=e.username, script=e.script, parent=e.parent,
-            runtime=e.runtime, started_at=now, index=index, deadline=e.deadline,
+            e.run, bundle=e.bundle, options=_shared(e.options), username=_shared(e.username),
+            script=_shared(e.script), parent=e.parent, runtime=_shared(e.runtime), started_at=now, index=index,
+            deadline=e.deadline,
         )  # fmt: skip
         options = NO_OPTIONS if e.options == "{}" else _options(e.options)
         root = Task(
-            run, ROOT, None, flow=e.flow, args=e.args, options=options, started_at=now, index=index, where="",
-            deadline=e.deadline, inline=False,
+            run, ROOT, None, flow=_shared(e.flow), args=_shared(e.args), options=options, started_at=now, index=index,
+            where="", deadline=e.deadline, inline=False,
         )  # fmt: skip
         run.root = root
         self.runs[e.run] = run
@@ -368,8 +370,9 @@ class RunMachine:
     def _asked(self, e: Asked, index: int, now: int) -> None:
         task = self.task(e.run, e.task)
         opened = Open(
-            kind=e.kind, params="" if e.kind in SELF_TIMED else e.params, recorded=e.recorded or e.params,
-            where=e.where, index=index, at=now, blocking=e.blocking, due=e.due, session=e.session,
+            kind=_shared(e.kind), params="" if e.kind in SELF_TIMED else e.params,
+            recorded=_shared(e.recorded or e.params), where=_shared(e.where), index=index, at=now,
+            blocking=e.blocking, due=e.due, session=e.session,
         )  # fmt: skip
         self._add_open(task, e.n, opened)
         if e.due:
@@ -643,6 +646,11 @@ SELF_TIMED = frozenset(
 def delivered(message: str) -> str:
     """The outcome of taking a message; a large one came as the reference of it."""
     return message if is_reference(message) else "+" + message
+
+
+def _shared(text: str) -> str:
+    """One copy of a short text that many parked runs hold alike."""
+    return sys.intern(text) if len(text) < 64 else text
 
 
 def _joined(packed: bytes | bytearray, more: bytes) -> bytes | bytearray:

@@ -185,7 +185,7 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(grid: AsyncGrid, fake:
             await asyncio.wait_for(run.result(), 0.01)
     waiting = asyncio.ensure_future(run.result())
     await asyncio.sleep(0)
-    assert run._ending is not None and len(run._ending._futures) == 1
+    assert run._ending is not None and len(run._ending._futures or ()) == 1
     fake.finish("a", 5)
     assert await waiting == 5
 
