@@ -16,9 +16,9 @@ from flo.client.session import Session
 from tests.support.flo_command import COMMAND_SECONDS, ROOT
 
 GUESTS = 8
-ROUNDS = 25
+ROUNDS = 80
 KILLS = 8
-PAUSE_SECONDS = 0.4  # between two kills: a takeover, and some work
+PAUSE_SECONDS = 0.15  # between two kills: a takeover, and some work; all rounds take many times as long
 
 
 class Processes:
