@@ -141,13 +141,6 @@ class Partition:
         self._index = commit.next_index
         self.broken = None
 
-    def run(self, decide: Callable[[int, int], list[Event]]) -> int:
-        """One command: `decide(now, index)` gives its events or raises Refused. Returns the index to wait for."""
-        with self.lock:
-            now = self.begin()
-            self.commit(decide(now, self._index), now)
-            return self._index - 1
-
     def tick(self) -> None:
         """Runs what is due now; whoever keeps the time calls it at `next_due`."""
         with self.lock:

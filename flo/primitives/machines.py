@@ -15,7 +15,7 @@ from flo.primitives.payload import digest_of, is_reference
 from flo.primitives.run import RunMachine
 from flo.primitives.run_actions import Actions
 from flo.primitives.run_decide import advance, parent_answer, resolve, stop, sweep, timer
-from flo.primitives.run_state import Note, Run, Task
+from flo.primitives.run_state import Note, Run
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -142,6 +142,3 @@ class Machines:
 
     def live_runs(self) -> list[Run]:
         return [run for run in self.runs.runs.values() if run.status == "running"]
-
-    def strands(self, run: Run) -> list[Task]:
-        return [task for task in run.all_tasks() if not task.inline]
