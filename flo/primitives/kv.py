@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -41,6 +41,7 @@ from flo.primitives.kv_events import (
     KvDeleted,
     KvForgotten,
     KvIncremented,
+    KvPlaced,
     KvPut,
     KvReaped,
     KvTouched,
@@ -51,7 +52,6 @@ from flo.primitives.kv_rules import (
     HISTORY_LIMIT_DEFAULT,
     HISTORY_VERSIONS,
     MGET_KEYS,
-    NAMESPACES,
     PAGE_BYTES,
     SCAN_LIMIT,
     SCAN_LIMIT_DEFAULT,
@@ -74,29 +74,36 @@ from flo.primitives.sorted_keys import SortedKeys
 REAP_KEYS: Final = 1_000  # of one event, and of one call of `due`
 REAP_BYTES: Final = 256 * 1024  # of keys in one event
 LOOKS: Final = 4_096  # slots that one call of `due` looks at
-DUMP_VERSION: Final = 1
+DUMP_VERSION: Final = 2  # 1 had no placements
+ENTRY_BYTES: Final = 180  # memory of a key besides its bytes, about
+VERSION_BYTES: Final = 50  # of an earlier version besides its bytes
 
 _encode = msgspec.msgpack.Encoder().encode
-_Tables = list[tuple[str, list[bytes], list[Packed], dict[bytes, list[Packed]]]]
+_Tables = list[tuple[str, list[bytes], list[Packed], dict[bytes, list[Packed]], dict[bytes, int]]]
+_Tables1 = list[tuple[str, list[bytes], list[Packed], dict[bytes, list[Packed]]]]
 _decode = msgspec.msgpack.Decoder(_Tables).decode
+_decode1 = msgspec.msgpack.Decoder(_Tables1).decode
 
 
 class Table:
-    """One namespace. `older` holds, oldest first, the earlier versions of keys that have any."""
+    """One namespace. `older` holds, oldest first, the earlier versions of keys that have any, `placed` the slots of
+    keys that do not lie where their own hash says."""
 
-    __slots__ = ("entries", "keys", "older")
+    __slots__ = ("entries", "keys", "older", "placed", "tombstones")
 
     def __init__(self) -> None:
         self.entries: dict[bytes, Packed] = {}
         self.older: dict[bytes, list[Packed]] = {}
+        self.placed: dict[bytes, int] = {}
         self.keys = SortedKeys()
+        self.tombstones = 0
 
 
 class KV:
     name: ClassVar[str] = "kv"
     events: ClassVar[dict[tuple[int, int], type[Event]]] = {
         (event.KIND, event.VERSION): event
-        for event in (KvPut, KvIncremented, KvDeleted, KvTouched, KvReaped, KvCommitted, KvForgotten)
+        for event in (KvPut, KvIncremented, KvDeleted, KvTouched, KvReaped, KvCommitted, KvForgotten, KvPlaced)
     }
 
     def __init__(self, *, expose_internal_keys: bool = False) -> None:
@@ -104,6 +111,7 @@ class KV:
         self._deadlines = Deadlines()
         self._deadlines_max = LOOKS
         self._expose = expose_internal_keys
+        self.bytes = 0  # memory held, about
 
     # -- decisions
 
@@ -146,6 +154,23 @@ class KV:
         expires_at = expiry_instant(now, ttl_ms)
         check_match(current, if_match)
         return KvTouched(ns, key, expires_at)
+
+    def decide_append(self, now: int, index: int, ns: str, key: bytes, value: bytes) -> KvPut:
+        """Puts `value` behind what is there; the expiry stays. A counter becomes its text."""
+        current = self._for_write(now, ns, key)
+        if current is None:
+            check_value(value)
+            return KvPut(ns, key, value, 0)
+        whole = shown(current) + value
+        check_value(whole)
+        return KvPut(ns, key, whole, expiry(current) if current[0] & EXPIRES else 0)
+
+    def decide_place(self, ns: str, keys: Sequence[bytes], slot: int, own: Callable[[bytes], int]) -> KvPlaced | None:
+        """Which of these keys, about to be written, lie elsewhere than before; `own` gives the slot of a key's hash."""
+        table = self._tables.get(ns)
+        placed = table.placed if table is not None else {}
+        moved = tuple(key for key in keys if placed.get(key, own(key)) != slot)
+        return KvPlaced(ns, moved, slot) if moved else None
 
     def decide_persist(self, now: int, index: int, ns: str, key: bytes, *, if_match: int | None = None) -> KvTouched:
         return self.decide_touch(now, index, ns, key, 0, if_match=if_match)
@@ -317,13 +342,28 @@ class KV:
         packed = self._for_read(ns, key)
         return packed if packed is not None and is_alive(packed, now) else None
 
+    def latest(self, ns: str, key: bytes) -> int:
+        """The newest version, a tombstone's too; 0 when the key is not known."""
+        packed = self._for_read(ns, key)
+        return 0 if packed is None else version_of(packed)
+
+    def slot(self, ns: str, key: bytes) -> int | None:
+        """Where the key lies, None: where its own hash says."""
+        table = self._tables.get(ns)
+        return None if table is None else table.placed.get(key)
+
     def namespaces(self) -> list[str]:
         return sorted(self._tables)
 
     def key_count(self, ns: str) -> int:
-        """Keys in memory, those included that are deleted or expired and not yet reaped."""
+        """Keys that are not deleted; those included that have expired within the last ten minutes."""
         table = self._tables.get(ns)
-        return 0 if table is None else len(table.entries)
+        return 0 if table is None else len(table.entries) - table.tombstones
+
+    def drop_namespace(self, ns: str) -> None:
+        table = self._tables.pop(ns, None)
+        if table is not None:
+            self.bytes -= table_bytes(table)
 
     # -- events
 
@@ -359,6 +399,9 @@ class KV:
         elif kind is KvForgotten:
             assert isinstance(event, KvForgotten)
             self._forget(event.ns, event.keys, now)
+        elif kind is KvPlaced:
+            assert isinstance(event, KvPlaced)
+            self._place(event.ns, event.keys, event.slot)
         else:
             raise AssertionError(f"not an event of kv: {event!r}")
 
@@ -406,19 +449,26 @@ class KV:
             keys = table.keys.all()
             entries = table.entries
             older = {key: table.older[key] for key in sorted(table.older)}
-            tables.append((ns, keys, [entries[key] for key in keys], older))
+            placed = {key: table.placed[key] for key in sorted(table.placed)}
+            tables.append((ns, keys, [entries[key] for key in keys], older, placed))
         return bytes([DUMP_VERSION]) + _encode(tables)
 
     def load(self, data: bytes) -> None:
-        if data[:1] != bytes([DUMP_VERSION]):
+        if data[:1] == b"\x01":
+            sections: _Tables = [(*section, {}) for section in _decode1(memoryview(data)[1:])]
+        elif data[:1] == bytes([DUMP_VERSION]):
+            sections = _decode(memoryview(data)[1:])
+        else:
             raise ValueError(f"kv snapshot of version {data[0] if data else None}; this release reads {DUMP_VERSION}")
         tables: dict[str, Table] = {}
-        for ns, keys, entries, older in _decode(memoryview(data)[1:]):
+        for ns, keys, entries, older, placed in sections:
             table = tables[ns] = Table()
             table.entries = dict(zip(keys, entries, strict=True))
             table.older = older
+            table.placed = placed
             table.keys = SortedKeys(keys)
         self._tables = tables
+        self.bytes = sum(table_bytes(table) for table in tables.values())
         self._index_deadlines(0)
 
     # -- within
@@ -440,8 +490,6 @@ class KV:
         if packed is None:
             check_namespace(ns)
             check_key(ns, key)
-            if table is None and len(self._tables) >= NAMESPACES:
-                raise Refused("quota_exceeded", "namespace limit reached")
         if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
             raise reserved_key()
         if packed is not None and packed[0] >= TOMBSTONE and not is_alive(packed, now):
@@ -457,16 +505,30 @@ class KV:
         entries[key] = packed
         if old is None:
             table.keys.add(key)
+            self.bytes += len(key) + len(packed) + ENTRY_BYTES
         else:
+            self.bytes += len(packed) + VERSION_BYTES
+            if old[0] & TOMBSTONE:
+                table.tombstones -= 1
             older = table.older.get(key)
             if older is None:
                 table.older[key] = [old]
             else:
                 older.append(old)
                 if len(older) >= HISTORY_VERSIONS:
+                    self.bytes -= len(older[0]) + VERSION_BYTES
                     del older[0]
         if packed[0] >= TOMBSTONE:
+            if packed[0] & TOMBSTONE:
+                table.tombstones += 1
             self._schedule(ns, key, old, packed, now)
+
+    def _place(self, ns: str, keys: Sequence[bytes], slot: int) -> None:
+        table = self._tables.get(ns)
+        if table is not None:
+            for key in keys:
+                if key in table.entries:
+                    table.placed[key] = slot
 
     def _touch(self, ns: str, key: bytes, expires_at: int, now: int) -> None:
         table = self._tables.get(ns)
@@ -492,9 +554,12 @@ class KV:
         """One slot per key again. The pushes since the last time pay for it."""
         deadlines = self._deadlines = Deadlines()
         for ns, table in self._tables.items():
+            table.tombstones = 0
             for key, packed in table.entries.items():
                 if packed[0] >= TOMBSTONE:
                     deadlines.add(now, reap_at(packed), ns, key)
+                    if packed[0] & TOMBSTONE:
+                        table.tombstones += 1
         self._deadlines_max = 2 * deadlines.size + LOOKS
 
     def _remove(self, ns: str, keys: Sequence[bytes]) -> None:
@@ -502,8 +567,12 @@ class KV:
         if table is None:
             return
         for key in keys:
-            if table.entries.pop(key, None) is not None:
-                table.older.pop(key, None)
+            packed = table.entries.pop(key, None)
+            if packed is not None:
+                self.bytes -= len(key) + len(packed) + ENTRY_BYTES + versions_bytes(table.older.pop(key, None))
+                if packed[0] & TOMBSTONE:
+                    table.tombstones -= 1
+                table.placed.pop(key, None)
                 table.keys.remove(key)
 
     def _forget(self, ns: str, keys: Sequence[bytes], now: int) -> None:
@@ -511,8 +580,17 @@ class KV:
         if table is None:
             return
         for key in keys:
-            table.older.pop(key, None)
+            self.bytes -= versions_bytes(table.older.pop(key, None))
         self._remove(ns, [key for key in keys if key in table.entries and table.entries[key][0] & TOMBSTONE])
+
+
+def versions_bytes(versions: list[Packed] | None) -> int:
+    return 0 if versions is None else sum(len(packed) + VERSION_BYTES for packed in versions)
+
+
+def table_bytes(table: Table) -> int:
+    entries = sum(len(key) + len(packed) for key, packed in table.entries.items())
+    return entries + ENTRY_BYTES * len(table.entries) + sum(map(versions_bytes, table.older.values()))
 
 
 def _cursor(key: bytes) -> str:

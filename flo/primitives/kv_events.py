@@ -70,3 +70,12 @@ class KvForgotten(Event, frozen=True):
     KIND = 106
     ns: str
     keys: tuple[bytes, ...]
+
+
+class KvPlaced(Event, frozen=True):
+    """Keys that were just written beside a routing key: `slot` is the hash's, modulo the number of partitions."""
+
+    KIND = 107
+    ns: str
+    keys: tuple[bytes, ...]
+    slot: int

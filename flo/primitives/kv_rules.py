@@ -14,7 +14,6 @@ from flo.primitives.machine import Refused
 
 ADDRESS_BYTES: Final = 4_096  # namespace, a separator and key
 VALUE_BYTES: Final = 262_144
-NAMESPACES: Final = 1_024
 MGET_KEYS: Final = 256
 SCAN_LIMIT_DEFAULT: Final = 100
 SCAN_LIMIT: Final = 1_000

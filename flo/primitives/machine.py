@@ -15,7 +15,8 @@ import msgspec
 class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A fact. Subclasses set KIND (unique number) and VERSION; what they mean never changes once released.
 
-    KIND ranges: 1–99 runs, 100–149 kv, 150–199 locks, 200–249 queues, 300–349 streams.
+    KIND ranges: 1–99 runs, 100–149 kv, 150–199 locks, 200–249 queues, 300–349 streams,
+    360–369 namespaces.
     """
 
     KIND: ClassVar[int] = 0
