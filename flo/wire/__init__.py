@@ -1,1 +1,1 @@
-"""The bytes of the Flo wire protocol (dialect D2): frames, options, layouts. No sockets, no state; for server and client."""
+"""The bytes of the Flo wire protocol (dialect D2): frames, options, layouts. No sockets; for server and client."""
