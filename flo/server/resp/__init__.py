@@ -1,0 +1,1 @@
+"""The Redis protocol on the client port: requests, replies and the commands behind them (spec/redis.md)."""
