@@ -18,23 +18,20 @@ from hashlib import sha256
 from typing import TypeVar
 from uuid import uuid4
 
-import msgspec
-
 from flo.api import limits
 from flo.api.clock import Clock, SystemClock
 from flo.api.errors import BadArgument, Conflict, FloError, NotFound, Overloaded, Unavailable
-from flo.api.flows import FlowOptions
 from flo.api.grid import HistoryEntry, LogLine, RunView, StartRequest, Update
-from flo.api.ids import is_run_id
 from flo.api.jobs import ConnectorHost
 from flo.api.version import VERSION
 from flo.api.worker import CRASHING, RunCore, Worker
 from flo.grid.archive import Archivist
 from flo.grid.jobs import Jobs
 from flo.grid.partition import NEVER, Partition
-from flo.grid.payloads import Payloads, size_of
+from flo.grid.payloads import Payloads
 from flo.grid.rebuild import rebuilt
 from flo.grid.release import Releases, unknown_outcome
+from flo.grid.requests import checked_start, wrong_signal
 from flo.grid.snapshotter import SNAPSHOT_BYTES_MIN, Snapshotter
 from flo.grid.strands import Strands
 from flo.grid.time import PartitionTime
@@ -66,9 +63,6 @@ _REFUSALS: dict[str, type[FloError]] = {
     "bad_argument": BadArgument,
     "quota_exceeded": Overloaded,
 }
-_json = msgspec.json.Decoder().decode
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_options = msgspec.json.Decoder(FlowOptions).decode
 _STRANDS = frozenset({"record", "ready", "revoke"})
 _JOBS = frozenset({"job", "unjob", "resource"})
 
@@ -530,7 +524,7 @@ class Node:
         """Starts many runs with one wait for the log; each gives its view, or the error that refused it."""
         if execute:
             self._ensure_hands()
-        checked = [self._checked(request) for request in requests]
+        checked = [checked_start(request, self.has_bundle, self.payloads) for request in requests]
         try:
             return self._answer(
                 lambda: [r if isinstance(r, FloError) else self._start(r, execute) for r in checked]
@@ -539,25 +533,6 @@ class Node:
             for request in checked:
                 if not isinstance(request, FloError):
                     self.payloads.unpin(request.args)
-
-    def _checked(self, request: StartRequest) -> StartRequest | FloError:
-        if not is_run_id(request.id):
-            return BadArgument(
-                f"{request.id!r} is no run id", hint="1 to 128 letters, digits and the signs . _ : -"
-            )  # fmt: skip
-        if not self.has_bundle(request.bundle):
-            return NotFound(f"no bundle {request.bundle.hex()[:12]}")
-        if size_of(request.args) > limits.PAYLOAD_HARD_BYTES:
-            return BadArgument(f"the arguments are over the limit of {limits.PAYLOAD_HARD_BYTES} bytes")
-        if sum(map(len, (request.flow, request.options, request.username, request.script))) > limits.PAYLOAD_SOFT_BYTES:
-            return BadArgument(f"the flow's name and options are over the limit of {limits.PAYLOAD_SOFT_BYTES} bytes")
-        try:
-            _object(request.args)
-            _options(request.options)
-        except (msgspec.DecodeError, RecursionError) as wrong:
-            return BadArgument(f"the arguments or options of the flow cannot be read: {wrong}")
-        stored = self.payloads.store(request.args)
-        return request if stored is request.args else msgspec.structs.replace(request, args=stored)
 
     def _start(self, r: StartRequest, execute: bool) -> RunView | FloError:
         self._check_room()
@@ -608,7 +583,7 @@ class Node:
 
     def signal_many(self, signals: Sequence[tuple[str, str, str]]) -> list[FloError | None]:
         """Delivers many signals (run, type, JSON payload) with one wait for the log."""
-        wrong = [_wrong_signal(type, payload) for _, type, payload in signals]
+        wrong = [wrong_signal(type, payload) for _, type, payload in signals]
         return self._answer(
             lambda: [refused or self._signal(*signal) for refused, signal in zip(wrong, signals, strict=True)]
         )  # fmt: skip
@@ -663,20 +638,6 @@ class Node:
     def list(self) -> list[RunView]:
         runs = self.partition.machines.runs.runs
         return self._answer(lambda: [run_view(run, self.payloads, output=False) for run in runs.values()])
-
-
-def _wrong_signal(type: str, payload: str) -> BadArgument | None:
-    if not type or len(type.encode()) > limits.SIGNAL_TYPE_BYTES:
-        return BadArgument(
-            f"a signal's type has 1 to {limits.SIGNAL_TYPE_BYTES} bytes, got {type[: limits.SIGNAL_TYPE_BYTES]!r}"
-        )
-    if size_of(payload) > limits.PAYLOAD_SOFT_BYTES:
-        return BadArgument(f"a signal's payload is at most {limits.PAYLOAD_SOFT_BYTES} bytes")
-    try:
-        _json(payload)
-    except (msgspec.DecodeError, RecursionError) as wrong:
-        return BadArgument(f"a signal's payload is JSON: {wrong}")
-    return None
 
 
 def directory_of(url: str) -> str | None:

@@ -3,33 +3,50 @@
 Every command goes the same way: timers that are due first, then *decide* (pure), then *apply* its events
 and the follow-ups they set off, then hand all of them to the log as one atomic piece of a frame. What
 happened is told to `on_notes` while the lock is held; `last_index` is what an answer has to wait for.
+
+Commands on storage come in batches: between `begin` and `settle` each `emit`s its events, which are applied at
+once and handed to the log together.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from flo.api.errors import Unavailable
 from flo.api.limits import COMMAND_EVENTS
 from flo.grid.release import unknown_outcome
 from flo.grid.time import PartitionTime
+from flo.grid.waiters import Waiters
 from flo.log.commit import GroupCommit
-from flo.log.contract import Frame
+from flo.log.contract import Frame, LoggedEvent
 from flo.log.errors import LogDamaged, LogError
+from flo.log.hot import HotBuffer
 from flo.primitives.kv_events import KvIncremented
 from flo.primitives.machine import Event
 from flo.primitives.machines import Machines, UnknownEvent, encode
 from flo.primitives.run_events import Did
 from flo.primitives.run_state import Note
+from flo.primitives.stream_events import StreamAppended, StreamCopied
 
 T = TypeVar("T")
 
 TIMERS_PER_COMMAND = 256  # timers that one command may have to run first; the rest are due again at once
 NEVER = 1 << 62
 QUIET = frozenset({Did.KIND, KvIncremented.KIND})  # events that set no timer and make nothing ready
+LOADED = frozenset({StreamAppended.KIND, StreamCopied.KIND})  # events whose payloads are read again, from the log
+HAND_OVER_EVENTS = 1024  # emitted, then handed to the log in one piece; a command's events stay together
+HAND_OVER_BYTES = 256 * 1024
+
+
+class GridTimer(Protocol):
+    """What has deadlines that are no state of a machine. Called with the lock held."""
+
+    def next_due(self) -> int | None: ...
+
+    def expire(self, now: int) -> None: ...
 
 
 class Partition:
@@ -40,6 +57,7 @@ class Partition:
         time: PartitionTime,
         on_notes: Callable[[list[Note]], None],
         on_broken: Callable[[], None],
+        hot: HotBuffer | None = None,
     ) -> None:
         self.machines = machines
         self.lock = threading.RLock()
@@ -51,8 +69,14 @@ class Partition:
         self._time = time
         self._on_notes = on_notes
         self._on_broken = on_broken
+        self.waiters = Waiters()
+        self.timers: tuple[GridTimer, ...] = (self.waiters,)  # besides those of the machines
+        self.hot = hot if hot is not None else HotBuffer()
         self._index = commit.next_index
         self._now = 0
+        self._emitted: list[LoggedEvent] = []  # applied, not handed to the log yet
+        self._emitted_bytes = 0
+        self._serving = False  # waiters are being served: what they bring stirs the lines that are served next
 
     @property
     def next_index(self) -> int:
@@ -84,23 +108,108 @@ class Partition:
             self._run_timers(now)
         return now
 
+    def emit(self, events: Sequence[Event], now: int) -> None:
+        """Applies the events of one storage command. They go to the log together, at `settle` at the latest; raises
+        as `commit` does."""
+        if self.broken is not None:
+            raise unknown_outcome(LogError(self.broken))
+        emitted = self._emitted
+        if len(emitted) >= HAND_OVER_EVENTS or self._emitted_bytes >= HAND_OVER_BYTES:
+            self._hand_over(now)
+            emitted = self._emitted
+        by_kind = self.machines.by_kind
+        waiters = self.waiters
+        index = self._index
+        try:
+            for event in events:
+                kind = event.KIND
+                payload = encode(event)
+                by_kind[kind](event, index, now)
+                emitted.append((kind, event.VERSION, payload))
+                self._emitted_bytes += len(payload)
+                if kind in LOADED:
+                    self.hot.put(index, payload)
+                if waiters.count:
+                    waiters.saw(event)
+                index += 1
+                self._index = index
+        except Exception as fault:
+            raise self.broke(f"event {index} could not be applied", fault) from fault
+        except BaseException as interrupt:
+            self.broke(f"event {index} was not applied to its end", interrupt)
+            raise
+
+    def _hand_over(self, now: int) -> None:
+        """Gives the log what was emitted."""
+        emitted = self._emitted
+        if emitted:
+            self._emitted = []
+            self._emitted_bytes = 0
+            try:
+                self.commit_group.add(emitted, now)
+            except Exception as fault:
+                raise self.broke(f"the events before {self._index} could not be logged", fault) from fault
+
+    def settle(self, now: int) -> None:
+        """Ends a batch: serves who waited for what it brought, and hands everything to the log."""
+        if self.broken is not None:
+            raise unknown_outcome(LogError(self.broken))
+        if self.waiters.stirred:
+            self._serve()
+        self._hand_over(now)
+        machines = self.machines
+        if machines.runs.notes:
+            self._on_notes(machines.take_notes())
+            self.stirred = True
+        self._set_next_due()
+
+    def _serve(self) -> None:
+        """What the served do stirs lines that are served in the same go."""
+        self._serving = True
+        try:
+            self.waiters.serve()
+        except Unavailable:
+            raise
+        except Exception as fault:
+            raise self.broke(f"a waiter could not be served before event {self._index}", fault) from fault
+        finally:
+            self._serving = False
+
+    def _set_next_due(self) -> None:
+        due = self.machines.peek_due()
+        for timer in self.timers:
+            other = timer.next_due()
+            if other is not None and (due is None or other < due):
+                due = other
+        due = NEVER if due is None else due
+        if due != self.next_due:
+            self.next_due = due
+            self.stirred = True
+
     def commit(self, events: list[Event], now: int) -> None:
         """Applies the events of one command and what they set off, and hands them to the log. Total: what raises
         here is a fault of ours, after which memory cannot be trusted. Then it raises Unavailable."""
         if self.broken is not None:
             raise unknown_outcome(LogError(self.broken))
+        if self._emitted:
+            self._hand_over(now)
         logged = [(e.KIND, e.VERSION, encode(e)) for e in events]
         machines = self.machines
         by_kind = machines.by_kind
+        waiters = self.waiters
         index = self._index
         quiet = len(events) > 0
         try:
-            for event in events:
+            for at, event in enumerate(events):
                 kind = event.KIND
                 by_kind[kind](event, index, now)
-                index += 1
                 if kind not in QUIET:
                     quiet = False
+                    if kind in LOADED:
+                        self.hot.put(index, logged[at][2])
+                if waiters.count:
+                    waiters.saw(event)
+                index += 1
             follow_ups = machines.runs.follow_ups
             while follow_ups:
                 more = machines.follow_up(now)
@@ -111,17 +220,25 @@ class Partition:
             if logged:
                 self.commit_group.add(logged, now)
             self._index = index
-            if quiet and not machines.runs.notes:
-                return
-            due = machines.peek_due()
-            self.next_due = NEVER if due is None else due
-            if machines.runs.notes:
-                self._on_notes(machines.take_notes())
-            self.stirred = True  # last: who takes it back, without the lock, must find all that it stands for
         except Exception as fault:
             raise self.broke(f"event {index} could not be applied", fault) from fault
         except BaseException as interrupt:
             self.broke(f"event {index} was not applied to its end", interrupt)
+            raise
+        if waiters.stirred and not self._serving:
+            self._serve()
+            self._hand_over(now)
+        if quiet and not machines.runs.notes:
+            return
+        try:
+            self._set_next_due()
+            if machines.runs.notes:
+                self._on_notes(machines.take_notes())
+            self.stirred = True  # last: who takes it back, without the lock, must find all that it stands for
+        except Exception as fault:
+            raise self.broke(f"what event {index - 1} set off could not be told", fault) from fault
+        except BaseException as interrupt:
+            self.broke(f"what event {index - 1} set off was not told to its end", interrupt)
             raise
 
     def broke(self, what: str, fault: BaseException) -> Unavailable:
@@ -130,6 +247,8 @@ class Partition:
         if self.broken is None:
             self.broken = f"{what}: {type(fault).__name__}: {fault}" if lost is None else lost.message
             self.incarnation += 1
+            self._emitted = []
+            self._emitted_bytes = 0
             if lost is None:
                 self._on_broken()
         return unknown_outcome(LogError(self.broken))
@@ -162,8 +281,14 @@ class Partition:
             if events is None:
                 break
             self.commit(events, now)
-        due = self.machines.peek_due()
-        self.next_due = NEVER if due is None else due
+        for timer in self.timers:
+            due = timer.next_due()
+            if due is not None and due <= now:
+                timer.expire(now)
+        if self.waiters.stirred and not self._serving:
+            self._serve()
+        self._hand_over(now)
+        self._set_next_due()
 
 
 def replay(machines: Machines, frames: Iterable[Frame], from_index: int) -> int:

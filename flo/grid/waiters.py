@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
-from flo.api.errors import FloError
+from flo.api.errors import FloError, Unavailable
 from flo.primitives.kv_events import KvCommitted, KvDeleted, KvIncremented, KvPut
 from flo.primitives.machine import Event, Refused
 
@@ -145,6 +145,8 @@ class Waiters:
                 except (Refused, FloError) as refused:
                     self.leave(parked)
                     parked.done(refused)
+                    if isinstance(refused, Unavailable):
+                        raise  # the memory is broken: nobody else is served from it
                     continue
                 if served is not None:
                     self.leave(parked)
