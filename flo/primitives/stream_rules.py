@@ -36,7 +36,11 @@ def check_stream_name(ns: str, name: str) -> None:
         raise Refused("bad_argument", "stream name must not contain NUL")
     if "*" in name:
         raise Refused("bad_argument", "stream name must not contain '*'")
-    if len(ns) + 1 + len(name.encode("utf-8", "surrogatepass")) > ADDRESS_BYTES:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise Refused("bad_argument", "stream name must be text in UTF-8") from None
+    if len(ns) + 1 + size > ADDRESS_BYTES:
         raise Refused(
             "bad_argument", f"stream name too long: namespace, separator and name must fit {ADDRESS_BYTES} bytes"
         )
