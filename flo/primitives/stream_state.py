@@ -207,8 +207,7 @@ class Stream:
         if partition is None or self.partitions == 1:
             low, high = first - self._offset + skip, beyond - self._offset
             count = fitting(self._ends, self._head, self._base, low, high, limit)
-            offset = self._offset
-            return [self.placed(offset + place) for place in range(low, low + count)], low + count < high
+            return self._places(low, low + count), low + count < high
         lane = self.lanes.get(partition)
         if lane is None:
             return [], False
@@ -272,6 +271,25 @@ class Stream:
         if bounds.max_age_ms:
             return max(self._ms[self._head] + bounds.max_age_ms + 1, self.swept_at + SWEEP_MS)
         return 0
+
+    def _places(self, low: int, high: int) -> list[Placed]:
+        columns = slice(low, high)
+        ends = self._ends[columns]
+        starts = [self._ends[low - 1] if low > self._head else self._base, *ends] if ends else []
+        return [
+            Placed(ms, seq, ordinal, partition, index, place, end - start)
+            for ms, seq, ordinal, partition, index, place, end, start in zip(
+                self._ms[columns],
+                self._seq[columns],
+                range(self._offset + low, self._offset + high),
+                self._partition[columns],
+                self._index[columns],
+                self._place[columns],
+                ends,
+                starts,
+                strict=False,
+            )
+        ]
 
     # -- changes
 

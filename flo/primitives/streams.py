@@ -53,7 +53,6 @@ from flo.primitives.stream_rules import (
     check_stream_name,
     is_internal,
     key_hash,
-    page_limit,
     partition_for,
     record_size,
 )
@@ -65,6 +64,8 @@ UNBOUNDED: Final = Retention()
 
 _Dumped: TypeAlias = tuple[str, str, int, Retention, StreamId, Columns]
 _State: TypeAlias = tuple[StreamId, dict[str, StreamId], list[_Dumped]]
+_Events: TypeAlias = list[Event]  # these two because of Streams.list
+_Indexes: TypeAlias = list[int]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_State).decode
 
@@ -106,7 +107,7 @@ class Streams:
         *,
         partition: int | None = None,
         key: bytes | None = None,
-    ) -> tuple[list[Event], Appended]:
+    ) -> tuple[_Events, Appended]:
         """All records in one event. An empty partition key is none."""
         found = self.find(ns, stream)
         if found is None:
@@ -132,7 +133,7 @@ class Streams:
         headers: Headers,
         *,
         undone: int = 0,
-    ) -> list[Event]:
+    ) -> _Events:
         """Copies a record that is there to the end of `stream`, with `headers` behind its own; refuses nothing.
         `undone`: how many copies to this stream were decided before this one and are not applied yet."""
         found = self.find(ns, stream)
@@ -147,7 +148,7 @@ class Streams:
 
     def decide_create(
         self, now: int, index: int, ns: str, stream: str, partitions: int = 1, retention: Retention = UNBOUNDED
-    ) -> tuple[list[Event], bool]:
+    ) -> tuple[_Events, bool]:
         """Replies whether the stream is new; one with the same settings may be there."""
         found = self.find(ns, stream)
         if found is None:
@@ -170,7 +171,7 @@ class Streams:
         max_age_ms: int | None = None,
         max_records: int | None = None,
         max_bytes: int | None = None,
-    ) -> tuple[list[Event], Retention]:
+    ) -> tuple[_Events, Retention]:
         """None leaves a bound as it is, 0 clears it. Replies what holds from now on."""
         old = self._existing(ns, stream).retention
         new = Retention(
@@ -193,7 +194,7 @@ class Streams:
         max_age_ms: int | None = None,
         max_bytes: int | None = None,
         dry_run: bool = False,
-    ) -> tuple[list[Event], Trimmed]:
+    ) -> tuple[_Events, Trimmed]:
         """Takes exactly one bound; `before` stays itself."""
         bounds = [bound for bound in (max_records, max_age_ms, max_bytes) if bound is not None]
         if len(bounds) + (before is not None) != 1:
@@ -214,9 +215,7 @@ class Streams:
         reply = Trimmed(count, found.id_of(first) if first <= found.last_ordinal else None)
         return [] if dry_run or not count else [_trimmed(found, first)], reply
 
-    def decide_delete(
-        self, now: int, index: int, ns: str, stream: str, force: bool = False
-    ) -> tuple[list[Event], bool]:
+    def decide_delete(self, now: int, index: int, ns: str, stream: str, force: bool = False) -> tuple[_Events, bool]:
         """Replies whether it was there. Refuses a stream that holds records unless `force`."""
         found = self.find(ns, stream)
         if found is None:
@@ -234,6 +233,7 @@ class Streams:
 
     def read(
         self,
+        now: int,
         ns: str,
         stream: str,
         *,
@@ -251,7 +251,8 @@ class Streams:
             raise Refused("bad_argument", "start and after cannot be combined")
         if skip < 0:
             raise Refused("bad_argument", "skip must not be negative")
-        limit = page_limit(limit, READ_LIMIT)
+        if limit <= 0:
+            raise Refused("bad_argument", "limit must be at least 1")
         origin = after if after is not None else _before(start or BEGINNING)
         found = self.find(ns, stream)
         if found is None:
@@ -260,7 +261,7 @@ class Streams:
         of = partition_for(found.partitions, partition, key) if partition is not None or key else None
         first = found.ordinal_at_or_after(origin[0], origin[1] + 1)
         beyond = found.last_ordinal + 1 if end is None else found.ordinal_at_or_after(end[0], end[1] + 1)
-        records, has_more = found.page(first, beyond, skip, limit, of)
+        records, has_more = found.page(first, beyond, skip, min(limit, READ_LIMIT), of)
         if not records:
             return PlacedPage(records, False, origin)
         return PlacedPage(records, has_more, (records[-1].ms, records[-1].seq))
@@ -273,18 +274,18 @@ class Streams:
             return BEGINNING
         return found.last_id
 
-    def info(self, ns: str, stream: str) -> StreamInfo | None:
+    def info(self, now: int, ns: str, stream: str) -> StreamInfo | None:
         found = self.find(ns, stream)
         if found is None:
             self._check_address(ns, stream)
             return None
         return _info(found)
 
-    def list_streams(self, ns: str, limit: int = LIST_LIMIT_DEFAULT, cursor: str = "") -> StreamList:
+    def list(self, now: int, ns: str, limit: int = LIST_LIMIT_DEFAULT, cursor: str = "") -> StreamList:
         """The streams in the order of their names' bytes, internal ones left off; `cursor` is that of the page before,
         or ""."""
         check_namespace(ns)
-        limit = page_limit(limit, LIST_LIMIT)
+        limit = min(limit, LIST_LIMIT) if limit > 0 else LIST_LIMIT_DEFAULT
         last = _read_cursor(cursor) if cursor else b""
         infos: list[StreamInfo] = []
         table = self._tables.get(ns)
@@ -304,8 +305,10 @@ class Streams:
         table = self._tables.get(ns)
         return 0 if table is None else len(table.streams)
 
-    def live_indexes(self, first: int, last: int) -> list[int]:
-        """The log indexes, within first … last, of all events that records of any stream still need; ascending."""
+    def live_indexes(self, first: int, last: int) -> _Indexes:
+        """The log indexes, within first … last, of all events that records of any stream still need; ascending.
+
+        They are what the log must keep when it lets go of the others."""
         found: set[int] = set()
         for table in self._tables.values():
             for stream in table.streams.values():
@@ -386,7 +389,7 @@ class Streams:
             heappop(sweeps)
         return None
 
-    def due(self, now: int, index: int) -> list[Event]:
+    def due(self, now: int, index: int) -> _Events:
         """Trims what is over its bounds."""
         events: list[Event] = []
         kept: list[tuple[int, str, str]] = []
@@ -532,9 +535,9 @@ def _cursor(name: str) -> str:
 
 def _read_cursor(cursor: str) -> bytes:
     try:
-        data = urlsafe_b64decode(cursor.encode())
-        if len(data) > 1 and _cursor(data[1:].decode()) == cursor:
-            return data[1:]
-    except (ValueError, Base64Error):  # also for what is no UTF-8
-        pass
-    raise Refused("bad_argument", "invalid cursor")
+        name = urlsafe_b64decode(cursor.encode())[1:].decode()
+    except (ValueError, Base64Error):
+        name = ""
+    if not name or _cursor(name) != cursor:
+        raise Refused("bad_argument", "invalid cursor")
+    return name.encode()
