@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from flo.api.clock import Clock, SystemClock
+from flo.api.errors import Unavailable
 from flo.grid.release import Releases
 from flo.log.errors import FloError, LogError
 
@@ -63,7 +64,20 @@ class Link:
     All attributes belong to Turns; `room` may be set by a link whose transport holds bytes back.
     """
 
-    __slots__ = ("replied", "written", "room", "full", "holds", "gone", "paused", "arrived", "backlog", "pieces")
+    __slots__ = (
+        "replied",
+        "written",
+        "room",
+        "full",
+        "holds",
+        "ending",
+        "ended",
+        "gone",
+        "paused",
+        "arrived",
+        "backlog",
+        "pieces",
+    )
 
     def __init__(self) -> None:
         self.replied = 0  # bytes of replies computed so far; changed with the store's lock held
@@ -71,11 +85,17 @@ class Link:
         self.room = REPLY_BYTES  # replied - written above it: `full`
         self.full = False  # nothing is begun before replies have left
         self.holds = False  # nothing is begun before the late reply has left
+        self.ending = False  # nothing more arrives, and nothing may wait for anything but the log
+        self.ended = False  # its last reply is computed
         self.gone = False  # what has arrived is dropped, what is answered too
         self.paused = False
         self.arrived = 0  # bytes of requests not begun
         self.backlog: deque[_Chunk] = deque()  # arrived while full or holding
         self.pieces: list[bytes] | None = None  # its replies of this turn
+
+    def stops(self) -> bool:
+        """Whether nothing of it may be begun now."""
+        return self.full or self.holds or self.gone
 
     def execute(self, store: Any, request: Any) -> bytes | None:
         """Performs a request, under the lock within begin and end; its reply, or None if that comes later.
@@ -86,9 +106,16 @@ class Link:
         """The reply to a request that was not begun because the node cannot serve now."""
         raise NotImplementedError
 
+    def withdraw(self, store: Any) -> None:
+        """The client has gone: cancels what it waits for, and lets go what is bound to it. Called within a batch,
+        perhaps more than once."""
+
     def write(self, data: bytes) -> None:
         """Sends replies, joined. Called by the loop's thread."""
         raise NotImplementedError
+
+    def end(self) -> None:
+        """All that was asked for is answered and written: close. Called by the loop's thread after `finish`."""
 
     def lost(self, error: Exception) -> None:
         """What was answered will never be durable, or a request broke: the outcome is unknown and the link must
@@ -103,14 +130,15 @@ class Link:
 
 
 class _Chunk:
-    """Requests of one link that arrived after one another."""
+    """Requests of one link that arrived after one another; or the end of a link, with its last words."""
 
-    __slots__ = ("link", "requests", "size")
+    __slots__ = ("link", "requests", "size", "last")
 
-    def __init__(self, link: Link, requests: list[Any], size: int) -> None:
+    def __init__(self, link: Link, requests: list[Any], size: int, last: bytes | None = None) -> None:
         self.link = link
         self.requests = requests
         self.size = size
+        self.last = last
 
 
 class _Batch:
@@ -150,6 +178,7 @@ class Turns:
         self._tail: _Chunk | None = None  # the queue's last chunk while it may grow
         self._arrived = 0  # bytes in the queue and in backlogs
         self._paused: list[Link] = []
+        self._leaving: list[Link] = []
         self._scheduled = False
         self._blocked = False  # waits for the log to drain
         self._timer: asyncio.TimerHandle | None = None
@@ -214,18 +243,37 @@ class Turns:
         whose replies come in order. With the lock held, from `execute`, which then returns None."""
         link.holds = True
 
+    def filled(self, link: Link) -> None:
+        """The link's transport holds too much: nothing more is begun until `drained`. By the loop's thread."""
+        link.full = True
+        if not link.paused:
+            self._pause(link)
+
     def drained(self, link: Link) -> None:
         """The link's transport has room again, or holds no longer what it did. By the loop's thread."""
         if link.full and link.replied - link.written <= link.room:
             link.full = False
             self._requeue(link)
 
+    def finish(self, link: Link, last: bytes = b"") -> None:
+        """The client asks for nothing more: what it waits for is withdrawn at once; what has arrived is answered,
+        then comes `last`, then the link's `end`. By the loop's thread."""
+        if not link.ending:
+            link.ending = True
+            self._leaving.append(link)
+            self._tail = None
+            self._queue.append(_Chunk(link, [], 0, last))
+            self._schedule_now()
+
     def leave(self, link: Link) -> None:
-        """The link is closed: what it asked for and is not begun is dropped. By the loop's thread."""
-        link.gone = True
+        """The link is closed: what it waits for is withdrawn at once, and what is not begun is dropped. By the
+        loop's thread."""
+        link.gone = link.ending = True
         for chunk in link.backlog:
             self._arrived -= chunk.size
         link.backlog.clear()
+        self._leaving.append(link)
+        self._schedule_now()
 
     async def settle(self) -> None:
         """Waits until all that was submitted is answered and durable. Parked waits do not count."""
@@ -284,7 +332,11 @@ class Turns:
             self._resume()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._blocked:
+        if not self._blocked:
+            self._schedule_now()
+
+    def _schedule_now(self) -> None:
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
@@ -293,10 +345,12 @@ class Turns:
     def _turn(self) -> None:
         self._scheduled = False
         self._tail = None
-        if self._must_wait():
-            return
-        chunks, size = self._take()
-        if not chunks:
+        chunks: list[_Chunk] = []
+        size = 0
+        if self._queue and not self._must_wait():
+            chunks, size = self._take()
+        if not chunks and not self._leaving:
+            self._rest()
             return
         store = self._store
         self.batches += 1
@@ -304,14 +358,14 @@ class Turns:
             self._open = batch = _Batch(self, 0)
             try:
                 store.begin(size)
-            except FloError as error:
-                self._close(batch, store.last_index)
-                self._refuse(chunks, error)
-            except BaseException:
-                self._close(batch, store.last_index)
-                raise
+            except Exception as fault:  # noqa: BLE001  # whoever asked must get an answer
+                # What was answered by then rests on memory that is thrown away, and all waits went with it.
+                self._break(batch, fault)
+                self._leaving.clear()
+                self._refuse(chunks, fault)
             else:
                 try:
+                    self._withdraw()
                     self._execute(chunks)
                 finally:
                     self._end(batch)
@@ -360,15 +414,19 @@ class Turns:
                 done = begun
                 if begun < stop:
                     break
-            if done < len(requests) and not link.gone:
+            if (done < len(requests) or chunk.last is not None) and link.stops() and not link.gone:
                 del requests[:done]
                 link.backlog.append(chunk)
             else:
                 self._finish(chunk)
+                if chunk.last is not None and not link.gone:
+                    self._add(link, chunk.last)
+                    link.withdraw(self._store)
+                    link.ended = True
 
     def _run(self, link: Link, requests: list[Any], at: int, stop: int) -> int:
         """Performs requests until `stop`, or until the link can take no more; the position after the last one."""
-        if link.full or link.holds or link.gone:
+        if link.stops():
             return at
         store = self._store
         execute = link.execute
@@ -389,7 +447,9 @@ class Turns:
                 self._loop.call_soon(link.lost, fault)
                 break
             if reply is None:
-                if link.holds:
+                if link.ending:
+                    self._withdraw_one(link)
+                elif link.holds:
                     break
             else:
                 pieces.append(reply)
@@ -397,14 +457,27 @@ class Turns:
                 if replied > limit:
                     break
         if link.replied > limit:
-            link.full = True
-            if not link.paused:
-                self._pause(link)
+            self.filled(link)
         self.requests += at - first
         return at
 
-    def _refuse(self, chunks: list[_Chunk], error: FloError) -> None:
+    def _withdraw(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        for link in leaving:
+            self._withdraw_one(link)
+
+    def _withdraw_one(self, link: Link) -> None:
+        try:
+            link.withdraw(self._store)
+        except FloError as error:  # memory is lost, and all waits with it
+            _log.debug("a connection's end changes nothing more: %s", error)
+        if link.holds:
+            link.holds = False
+            self._requeue(link)
+
+    def _refuse(self, chunks: list[_Chunk], fault: Exception) -> None:
         """Answers all with an error that rests on nothing in the log."""
+        error = fault if isinstance(fault, FloError) else Unavailable("the node cannot serve")
         self._open = batch = _Batch(self, 0)
         for chunk in chunks:
             for request in chunk.requests:
@@ -412,6 +485,9 @@ class Turns:
                 if reply is not None:
                     self._add(chunk.link, reply)
             self._finish(chunk)
+            if chunk.last is not None:
+                self._add(chunk.link, chunk.last)
+                chunk.link.ended = True
         self._close(batch, 0)
 
     def _give_back(self, chunks: list[_Chunk], number: int, done: int) -> None:
@@ -433,11 +509,17 @@ class Turns:
     def _end(self, batch: _Batch) -> None:
         try:
             index = self._store.end()
-        except Exception as fault:  # noqa: BLE001  # whoever waits for this batch must learn that it broke
-            _log.exception("a batch broke; the connections it served are closed")
-            batch.error = LogError(f"outcome unknown: {fault}")
-            index = 0
-        self._close(batch, index)
+        except Exception as fault:  # noqa: BLE001  # whoever asked must learn that the batch broke
+            self._break(batch, fault)
+        else:
+            self._close(batch, index)
+
+    def _break(self, batch: _Batch, fault: Exception) -> None:
+        """Nothing that was answered in this batch may leave."""
+        if not isinstance(fault, FloError):
+            _log.error("a batch broke; the connections that it answered are closed", exc_info=fault)
+        batch.error = LogError(f"outcome unknown: {fault}")
+        self._close(batch, 0)
 
     def _close(self, batch: _Batch, index: int) -> None:
         """Puts what this turn has answered in line for the log. With the lock held."""
@@ -505,17 +587,24 @@ class Turns:
                     self._begin_load(link, size, work)
         if self._blocked:
             self._unblock()
-        if self._idle is not None and not (self._queue or outbox or self._loading):
-            idle, self._idle = self._idle, None
-            idle.set_result(None)
+        if self._idle is not None:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._idle is not None and not (self._queue or self._outbox or self._loading):
+            self._idle.set_result(None)
+            self._idle = None
 
     def _write(self, link: Link, data: bytes) -> None:
         link.written += len(data)
         if link.gone:
             return
-        link.write(data)
+        if data:
+            link.write(data)
         if link.full:
             self.drained(link)
+        if link.ended and link.written == link.replied:
+            link.end()
 
     def _write_joined(self, ready: list[_Batch]) -> None:
         joined: dict[Link, list[bytes]] = {}
@@ -566,6 +655,8 @@ class Turns:
 
     def _must_wait(self) -> bool:
         store = self._store
+        if self._blocked:
+            return True
         if store.pending_bytes <= SPECULATION_BYTES or store.stalled:
             return False
         self._blocked = True
