@@ -1,0 +1,78 @@
+"""The client port: opened, served by one event loop, closed without losing what is being answered."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Final
+
+from flo.api.errors import FloError
+from flo.server.link import ClientLink, Connections
+
+BACKLOG: Final = 1_024
+STOP_SECONDS: Final = 5.0  # for running batches to become durable and for clients to read their replies
+
+
+class PortUnusable(FloError):
+    """The server cannot listen where it was told to."""
+
+    code = "port_unusable"
+
+
+class Listener:
+    """Accepts connections on a port.
+
+    listener = Listener(connections)
+    await listener.open("127.0.0.1", 9000)     # port 0: a free one; see `addresses`
+    await listener.close()
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
+        self.addresses: list[tuple[str, int]] = []
+        self._servers: list[asyncio.Server] = []
+
+    async def open(self, bind: str, port: int) -> int:
+        """Listens on an address, beside those opened before; returns the port. Raises PortUnusable."""
+        connections = self.connections
+        try:
+            server = await connections.loop.create_server(
+                lambda: ClientLink(connections), bind, port, backlog=BACKLOG, reuse_address=True
+            )
+        except (OSError, OverflowError) as error:
+            raise _unusable(bind, port, error) from error
+        self._servers.append(server)
+        host, opened = server.sockets[0].getsockname()[:2]
+        self.addresses.append((host, opened))
+        return int(opened)
+
+    async def close(self) -> None:
+        """Accepts nothing more, answers what has arrived, cancels what waits, and closes all connections."""
+        connections = self.connections
+        connections.closing = True
+        for server in self._servers:
+            server.close()
+        for link in list(connections.links):
+            connections.turns.finish(link)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await connections.turns.settle()
+        except TimeoutError:
+            pass
+        for link in list(connections.links):
+            link.abort()
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+
+def _unusable(bind: str, port: int, error: OSError | OverflowError) -> PortUnusable:
+    where = f"{bind}:{port}"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return PortUnusable(f"port {where} is in use", hint="another server runs there; choose another port")
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return PortUnusable(f"no permission to listen on {where}", hint="ports below 1024 are for root")
+    if isinstance(error, OSError) and (error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror)):
+        return PortUnusable(f"this machine has no address {bind}", hint="127.0.0.1 is this machine, 0.0.0.0 all")
+    return PortUnusable(f"cannot listen on {where}: {error}")
