@@ -10,12 +10,18 @@ Obligations of the owner of a log, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 LoggedEvent: TypeAlias = tuple[int, int, bytes]
 """An event as it lies in the log: kind, version, payload. Its index is the frame's first index plus its place. A plain
 tuple, because hundreds of thousands are made in a second."""
+
+LiveEvents: TypeAlias = Callable[[int, int], Sequence[int]]
+"""`live(first, last)`: which events of this range of indexes are still read by `read_events`, ascending. It is asked
+without any lock of the log held, and answers by what is durable: an event whose end may still be lost is live."""
+
+WARM = "warm"  # the tier of what lies on this machine's disk
 
 
 class Frame(NamedTuple):
@@ -81,6 +87,11 @@ class LogBackend(Protocol):
         no events and are not shown. Raises LogDamaged, also when the log no longer reaches back to the index."""
         ...
 
+    def read_events(self, indexes: Sequence[int]) -> list[tuple[bytes, str]]:
+        """Payload and tier of each of these durable events, in the order asked for; neighbours cost one read. Raises
+        KeyError for one that the log has let go, LogDamaged."""
+        ...
+
     def put_blob(self, data: bytes, *, tenant: str = "default") -> bytes:
         """Stores and syncs; returns the SHA-256 digest. The blob is pinned until `unpin`."""
         ...
@@ -99,9 +110,17 @@ class LogBackend(Protocol):
         """Removes blobs that neither `live`, a kept snapshot's list nor a pin names; returns how many."""
         ...
 
-    def put_snapshot(self, index: int, sections: dict[str, bytes], blobs: frozenset[bytes]) -> None:
+    def put_snapshot(
+        self,
+        index: int,
+        sections: dict[str, bytes],
+        blobs: frozenset[bytes],
+        *,
+        live: LiveEvents | None = None,
+    ) -> None:
         """Publishes the state at `index` (sections by machine name) with the blobs it names; keeps two, and drops
-        the log's prefix below the older one."""
+        the log's prefix below the older one, but for the events that `live` names: those `read_events` still finds.
+        Without `live` there are none."""
         ...
 
     def get_snapshot(self) -> tuple[int, dict[str, bytes]] | None:

@@ -50,6 +50,10 @@ class Disk(Protocol):
 
     def rename(self, source: str, target: str) -> None: ...
 
+    def link(self, source: str, target: str) -> None:
+        """A second name for a file. Raises OSError where the file system has none, FileExistsError."""
+        ...
+
     def unlink(self, path: str) -> None: ...
 
     def make_directory(self, path: str) -> None:
@@ -128,6 +132,9 @@ class SystemDisk:
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)

@@ -46,6 +46,11 @@ class LogError(FloError):
 class LogDamaged(LogError):
     code = "log_damaged"
 
+    def __init__(self, message: str, *, hint: str = "", offset: int = 0, reason: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset  # in the file that the message names
+        self.reason = reason or message
+
 
 class LogFenced(LogError):
     code = "log_fenced"

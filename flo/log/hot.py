@@ -48,7 +48,7 @@ class HotBuffer:
             self._evicted += len(self._payloads.pop(oldest)) + ENTRY_BYTES
 
     @property
-    def bytes(self) -> int:
+    def held_bytes(self) -> int:
         """The memory held, by estimate."""
         return self._put - self._evicted
 

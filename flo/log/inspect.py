@@ -17,9 +17,19 @@ from flo.log.disk import Disk, SystemDisk, read_file
 from flo.log.errors import DirectoryUnusable, LogDamaged
 from flo.log.file.blobs import blob_files
 from flo.log.file.directory import System, read_system
+from flo.log.file.keeper import open_whole
+from flo.log.file.kept import kept_name, open_kept, read_events
 from flo.log.file.recovery import broken_link, content_crc, scan_segment, segment_paths
 from flo.log.file.scan import Batch, Scanner, Window, inspect_tail
-from flo.log.file.segment import SEGMENT_HEADER_BYTES, Segment, damaged, parse_segment_header, read_footer, segment_path
+from flo.log.file.segment import (
+    SEGMENT_HEADER_BYTES,
+    Segment,
+    damaged,
+    is_segment_name,
+    parse_segment_header,
+    read_footer,
+    segment_path,
+)
 from flo.log.file.snapshots import Snapshot, SnapshotInvalid, parse_snapshot, snapshot_paths
 from flo.log.frame import CLOSED, FrameInvalid, decode_events
 
@@ -57,6 +67,9 @@ class Report:
     segment_bytes: int = 0
     frames: int = 0
     events: int = 0
+    kept_files: int = 0
+    kept_bytes: int = 0
+    kept_events: int = 0
     snapshots: list[SnapshotReport] = field(default_factory=list)
     blobs: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -96,8 +109,9 @@ def verify(directory: str, *, disk: Disk | None = None) -> Report:
         except FileNotFoundError:
             before = None  # the owner has dropped it meanwhile, with all before it
         except LogDamaged as error:
-            report.problems.append(Problem(path, 0, error.message))
+            report.problems.append(Problem(path, error.offset, error.reason))
             before = None
+    _verify_kept(disk, os.path.join(shard, "kept"), system, report)
     _verify_blobs(disk, os.path.join(shard, "blobs"), report)
     return report
 
@@ -297,6 +311,54 @@ def _verify_snapshots(disk: Disk, folder: str, system: System, report: Report) -
         newest = snapshot.covers
         report.snapshots.append(SnapshotReport(path, snapshot.covers, True))
     return newest
+
+
+def _verify_kept(disk: Disk, folder: str, system: System, report: Report) -> None:
+    """Every file on its own: one that another covers is only what a crash has left."""
+    if not disk.is_directory(folder):
+        return
+    log_id = bytes.fromhex(system.log_id)
+    for name in disk.list_directory(folder):
+        path = os.path.join(folder, name)
+        if name.endswith(".tmp"):
+            continue
+        try:
+            if kept_name(name) is not None:
+                file = open_kept(disk, path, log_id)
+                events = sum(1 for _ in read_events(disk, file))
+                size = file.end
+            elif is_segment_name(name):
+                events, size = _check_whole(disk, open_whole(disk, path, log_id))
+            else:
+                report.problems.append(Problem(path, 0, "it is no kept file of a log"))
+                continue
+        except FileNotFoundError:
+            continue  # its owner has replaced it meanwhile
+        except LogDamaged as error:
+            report.problems.append(Problem(path, error.offset, error.reason))
+            continue
+        report.kept_files += 1
+        report.kept_events += events
+        report.kept_bytes += size
+
+
+def _check_whole(disk: Disk, segment: Segment) -> tuple[int, int]:
+    """Events and bytes of a segment that is kept as it is. Raises LogDamaged, FileNotFoundError."""
+    handle = disk.open_to_read(segment.path)
+    try:
+        found = Segment(segment.path, segment.header)
+        events = 0
+
+        def count(batch: Batch) -> None:
+            nonlocal events
+            events += len(batch.frame(segment.path).events)
+
+        scanner, _ = scan_segment(disk, handle, segment.end, found, count)
+    finally:
+        disk.close(handle)
+    if (found.end, found.last_index, found.last_crc) != (segment.end, segment.last_index, segment.last_crc):
+        raise damaged(segment.path, found.end, scanner.reason or "sound frames end before the footer")
+    return events, segment.end
 
 
 def _verify_blobs(disk: Disk, folder: str, report: Report) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from flo.log.contract import Frame, LogInfo
+from flo.log.contract import WARM, Frame, LiveEvents, LogInfo
 from flo.log.errors import LogDamaged, LogError, LogFenced, SyncFailed, TooLarge
 from flo.log.frame import BATCH_BYTES, encoded_size
 
@@ -30,6 +30,7 @@ class MemoryStore:
         self.frames: list[Frame] = []
         self.first_indexes: list[int] = []  # of the frames, for searching
         self.sizes: list[int] = []  # of the frames, in encoded bytes
+        self.kept: dict[int, bytes] = {}  # payloads of live events below the first index
         self.first_index = 1
         self.last_index = 0
         self.last_time_ms = 0
@@ -140,6 +141,20 @@ class MemoryBackend:
             frames = frames[1:]
         return iter(frames)
 
+    def read_events(self, indexes: Sequence[int]) -> list[tuple[bytes, str]]:
+        store = self.store
+        with store.lock:
+            return [(self._payload(index), WARM) for index in indexes]
+
+    def _payload(self, index: int) -> bytes:
+        store = self.store
+        if index < store.first_index:
+            return store.kept[index]
+        if index > store.last_index:
+            raise KeyError(index)
+        at = bisect_right(store.first_indexes, index) - 1
+        return store.frames[at].events[index - store.first_indexes[at]][2]
+
     def put_blob(self, data: bytes, *, tenant: str = "default") -> bytes:
         digest = hashlib.sha256(data).digest()
         with self.store.lock:
@@ -167,7 +182,14 @@ class MemoryBackend:
                 del store.blobs[key]
         return len(dead)
 
-    def put_snapshot(self, index: int, sections: dict[str, bytes], blobs: frozenset[bytes]) -> None:
+    def put_snapshot(
+        self,
+        index: int,
+        sections: dict[str, bytes],
+        blobs: frozenset[bytes],
+        *,
+        live: LiveEvents | None = None,
+    ) -> None:
         store = self.store
         with store.lock:
             assert index <= store.last_index, "a snapshot holds what is durable"
@@ -177,10 +199,23 @@ class MemoryBackend:
             if len(store.snapshots) < SNAPSHOTS_KEPT:
                 return
             del store.snapshots[:-SNAPSHOTS_KEPT]
-            dropped = bisect_right(store.first_indexes, store.snapshots[0][0] + 1) - 1
-            if dropped > 0:
+            older = store.snapshots[0][0]
+        self._drop_prefix(older, live)
+
+    def _drop_prefix(self, index: int, live: LiveEvents | None) -> None:
+        """Drops whole frames up to this index, but for the payloads of live events."""
+        store = self.store
+        with store.lock:
+            dropped = bisect_right(store.first_indexes, index + 1) - 1
+            last = store.first_indexes[dropped] - 1 if dropped > 0 else 0
+        if live is not None:
+            wanted = live(1, max(last, store.first_index - 1))
+            with store.lock:
+                store.kept = {wanted_index: self._payload(wanted_index) for wanted_index in wanted}
+        if dropped > 0:
+            with store.lock:
                 del store.frames[:dropped], store.first_indexes[:dropped], store.sizes[:dropped]
-                store.first_index = store.first_indexes[0]
+                store.first_index = last + 1
 
     def get_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
         with self.store.lock:

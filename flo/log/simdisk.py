@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 SECTOR_BYTES: Final = 512  # written whole or not at all
@@ -201,6 +201,14 @@ class SimDisk:
             to_folder.change((to_name, node))
             from_folder.change((from_name, None))
 
+    def link(self, source: str, target: str) -> None:
+        file = self._file(source)
+        folder, name = self._place(target)
+        if name in folder.entries:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        self._changing()
+        folder.change((name, file))
+
     def unlink(self, path: str) -> None:
         self._file(path)
         self._changing()
@@ -235,7 +243,10 @@ class SimDisk:
 
     def free_bytes(self, path: str) -> int:
         self._alive()
-        return 1 << 40 if self.capacity is None else max(0, self.capacity - _used(self._root))
+        if self.capacity is None:
+            return 1 << 40
+        files = {id(file): len(file.content) for file in _files(self._root)}  # one of two names counts once
+        return max(0, self.capacity - sum(files.values()))
 
     def lock(self, path: str) -> int | None:
         self._alive()
@@ -333,5 +344,9 @@ def _rename(entries: dict[str, _Node], names: Iterable[tuple[str, _Node | None]]
             entries[name] = node
 
 
-def _used(folder: _Folder) -> int:
-    return sum(_used(node) if isinstance(node, _Folder) else len(node.content) for node in folder.entries.values())
+def _files(folder: _Folder) -> Iterator[_File]:
+    for node in folder.entries.values():
+        if isinstance(node, _Folder):
+            yield from _files(node)
+        else:
+            yield node

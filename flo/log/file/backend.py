@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from flo.log.contract import Frame, LogInfo
+from flo.log.cache import Block, BlockCache
+from flo.log.contract import WARM, Frame, LiveEvents, LogInfo
 from flo.log.disk import Disk, SystemDisk, make_folder, sync_errors, sync_upwards, write_errors
 from flo.log.errors import LogDamaged, LogError, LogFenced, NoSpace, SyncFailed
 from flo.log.file.blobs import Blobs
 from flo.log.file.directory import LOG_ID_BYTES, Directory, remove_temporary
+from flo.log.file.keeper import Holder, Keeper
+from flo.log.file.kept import KeptFile, read_block
 from flo.log.file.recovery import closing_mark, inspect_log, segment_paths, settle_last
 from flo.log.file.scan import Scanner, Window
 from flo.log.file.segment import SEGMENT_HEADER_BYTES, Segment, SegmentHeader, damaged
@@ -19,7 +23,7 @@ from flo.log.file.snapshots import Snapshot, Snapshots, snapshot_paths
 from flo.log.file.writer import SegmentWriter
 from flo.log.frame import CLAIM, encode_batch, encode_frame, frame_crc
 
-SEGMENT_BYTES: Final = 16 * 1024 * 1024  # a segment this long is followed by the next; a batch may overfill it
+SEGMENT_BYTES: Final = 8 * 1024 * 1024  # a segment this long is followed by the next; a batch may overfill it
 RESERVE_BYTES: Final = 8 * 1024 * 1024  # kept back by `reserve` for deletes, acknowledgements and timers
 LOOK_BYTES: Final = 64 * 1024 * 1024  # granted at most between two looks at the disk's free space
 BACKGROUND_FLUSH_SECONDS: Final = 0.001  # async_flush: about what a power loss takes
@@ -51,14 +55,18 @@ class FileBackend:
         self._segment_folder = os.path.join(shard, "segs")
         self._snapshot_folder = os.path.join(shard, "snaps")
         self._blob_folder = os.path.join(shard, "blobs")
+        self._kept_folder = os.path.join(shard, "kept")
         self._snapshots = Snapshots(self._disk, self._snapshot_folder)
         self._blobs = Blobs(self._disk, self._blob_folder)
+        self._keeper = Keeper(self._disk, self._kept_folder)
+        self._cache = BlockCache()
         self._segment_bytes = segment_bytes
         self._make_log_id = make_log_id
         self._log_id = b""
         self._write_lock = threading.Lock()  # one append, claim or close at a time
         self._sync_lock = threading.Lock()  # the writer's handle stays open
         self._state_lock = threading.Lock()  # segments, and what was noted in them
+        self._drop_lock = threading.Lock()  # one at a time takes the log's prefix away
         self._segments: list[Segment] = []  # the last is the writer's
         self._writer: SegmentWriter | None = None
         self._synced = 0
@@ -117,7 +125,7 @@ class FileBackend:
 
     def _load(self) -> list[str]:
         directory = self.directory
-        for folder in (self._segment_folder, self._snapshot_folder, self._blob_folder):
+        for folder in (self._segment_folder, self._snapshot_folder, self._blob_folder, self._kept_folder):
             if self._disk.is_directory(folder):
                 remove_temporary(self._disk, folder)
         paths = segment_paths(self._disk, self._segment_folder)
@@ -149,6 +157,7 @@ class FileBackend:
                 writer.seal()
             finally:
                 writer.close()
+        self._keeper.open(known)
         directory.record(known.hex())
         self._segments = found.segments
         self._writer = SegmentWriter(self._disk, last)
@@ -157,7 +166,8 @@ class FileBackend:
         return warnings + found.warnings
 
     def _create(self) -> None:
-        if self.directory.system.log_id or snapshot_paths(self._disk, self._snapshot_folder):
+        held = self._disk.is_directory(self._kept_folder) and self._disk.list_directory(self._kept_folder)
+        if self.directory.system.log_id or held or snapshot_paths(self._disk, self._snapshot_folder):
             raise LogDamaged(
                 f"{self._segment_folder}: the log's segments are missing", hint="restore the directory from a backup"
             )
@@ -167,6 +177,7 @@ class FileBackend:
         self._log_id = self._make_log_id()
         self._writer = SegmentWriter.create(self._disk, self._segment_folder, SegmentHeader(self._log_id, 1, 0, 0, 0))
         self._segments = [self._writer.segment]
+        self._keeper.open(self._log_id)
         self.directory.record(self._log_id.hex())
 
     def _mark_closed(self, writer: SegmentWriter) -> None:
@@ -366,6 +377,54 @@ class FileBackend:
         for segment, place, end in places:
             yield from read_segment(self._disk, segment, place, end, from_index)
 
+    def read_events(self, indexes: Sequence[int]) -> list[tuple[bytes, str]]:
+        found = [(b"", WARM)] * len(indexes)
+        block: Block | None = None
+        for place in sorted(range(len(indexes)), key=indexes.__getitem__):
+            index = indexes[place]
+            payload = block.get(index) if block is not None else None
+            if payload is None:
+                block = self._block_with(index)
+                payload = block.get(index)
+                if payload is None:
+                    raise KeyError(index)
+            found[place] = (payload, WARM)
+        return found
+
+    def _block_with(self, index: int) -> Block:
+        """Neighbouring events with this one, if the log has it. Raises KeyError, LogDamaged."""
+        missing = ""
+        while True:
+            holder, (first, offset, end) = self._holder_of(index)
+            key = -first if isinstance(holder, KeptFile) else first
+            block = self._cache.get(key)
+            if block is not None and block.get(index) is not None:
+                return block
+            try:
+                if isinstance(holder, KeptFile):
+                    block = read_block(self._disk, holder, offset, end)
+                else:
+                    block = read_segment_block(self._disk, holder, first, offset, end)
+            except FileNotFoundError:
+                if holder.path == missing:
+                    raise damaged(missing, 0, "the file is missing") from None
+                missing = holder.path  # another look: it may just have been replaced by another file
+                continue
+            self._cache.put(key, block)
+            return block
+
+    def _holder_of(self, index: int) -> tuple[Holder, tuple[int, int, int]]:
+        """The file with this event, and the block in it: first index, offset, end."""
+        with self._state_lock:
+            segments = self._segments
+            at = bisect_right(segments, index, key=lambda segment: segment.first_index) - 1
+            if at >= 0 and index <= segments[at].last_index:
+                return segments[at], segments[at].block_of(index)
+        kept = self._keeper.find(index)
+        if kept is None:
+            raise KeyError(index)
+        return kept, kept.block_of(index)
+
     # ------------------------------------------------------------------ blobs and snapshots
 
     def put_blob(self, data: bytes, *, tenant: str = "default") -> bytes:
@@ -383,14 +442,21 @@ class FileBackend:
     def sweep(self, live: frozenset[bytes], *, tenant: str = "default") -> int:
         return self._blobs.sweep(live | self._snapshots.blobs(), tenant)
 
-    def put_snapshot(self, index: int, sections: dict[str, bytes], blobs: frozenset[bytes]) -> None:
+    def put_snapshot(
+        self,
+        index: int,
+        sections: dict[str, bytes],
+        blobs: frozenset[bytes],
+        *,
+        live: LiveEvents | None = None,
+    ) -> None:
         assert index <= self.last_index, "a snapshot holds what is in the log"
         if self._background:
             self.flush()
         keep_above = self._snapshots.put(
             Snapshot(index, sections, blobs), self._log_id, self._segments[-1].time_ms // 1000
         )
-        self._drop_prefix(keep_above)
+        self._drop_prefix(keep_above, live)
 
     def get_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
         snapshot = self._snapshots.newest(self._log_id)
@@ -405,18 +471,48 @@ class FileBackend:
                 if segment.last_index > newest
             )
 
-    def _drop_prefix(self, index: int) -> None:
+    def _drop_prefix(self, index: int, live: LiveEvents | None) -> None:
         """Removes whole segments up to this index, the oldest first and each for good before the next, so that a
-        crash never leaves a gap."""
-        while True:
-            with self._state_lock:
-                if len(self._segments) < 2 or self._segments[0].last_index > index:
-                    return
-                path = self._segments.pop(0).path
-            with write_errors(path):
-                self._disk.unlink(path)
-            with sync_errors(self._segment_folder):
-                self._disk.sync_directory(self._segment_folder)
+        crash never leaves a gap. What is live in one is kept before it goes."""
+        with self._drop_lock:
+            while (segment := self._oldest_up_to(index)) is not None:
+                if live is not None:
+                    self._keeper.take(segment, live(segment.first_index, segment.last_index))
+                with self._state_lock:
+                    self._segments.pop(0)
+                with write_errors(segment.path):
+                    self._disk.unlink(segment.path)
+                with sync_errors(self._segment_folder):
+                    self._disk.sync_directory(self._segment_folder)
+            if live is not None:
+                self._keeper.review(live)
+
+    def _oldest_up_to(self, index: int) -> Segment | None:
+        with self._state_lock:
+            if len(self._segments) < 2 or self._segments[0].last_index > index:
+                return None
+            return self._segments[0]
+
+
+def read_segment_block(disk: Disk, segment: Segment, first_index: int, offset: int, end: int) -> Block:
+    """The payloads of the frames between two offsets. Raises LogDamaged, FileNotFoundError."""
+    payloads: list[bytes] = []
+    handle = disk.open_to_read(segment.path)
+    try:
+        scanner = Scanner(
+            Window(disk, handle, end, block=end - offset),
+            segment.header,
+            offset,
+            next_index=first_index,
+            previous=segment.header.previous if offset == SEGMENT_HEADER_BYTES else None,
+        )
+        for batch in scanner:
+            payloads += [event[2] for event in batch.frame(segment.path).events]
+        if scanner.offset != end:
+            raise damaged(segment.path, scanner.offset, scanner.reason or "frames are missing")
+    finally:
+        disk.close(handle)
+    return Block(first_index, payloads)
 
 
 def read_segment(disk: Disk, segment: Segment, place: tuple[int, int], end: int, from_index: int) -> Iterator[Frame]:

@@ -15,6 +15,7 @@ import os
 import re
 import struct
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
@@ -25,7 +26,8 @@ from flo.log.errors import LogDamaged
 SEGMENT_FORMAT: Final = 1
 SEGMENT_HEADER: Final = struct.Struct("<8sI16sQIQQII")  # the last: room for later, CRC
 SEGMENT_HEADER_BYTES: Final = SEGMENT_HEADER.size
-SPARSE_EVENTS: Final = 256  # about every so many events the sparse index has an entry
+SPARSE_EVENTS: Final = 256  # about every so many events the sparse index has an entry,
+SPARSE_BYTES: Final = 64 * 1024  # or bytes: what is read for one event
 _HEADER_MAGIC: Final = b"FLOSEG\r\n"
 _FOOTER_MAGIC: Final = b"FLOSEALD"
 _FOOTER: Final = struct.Struct("<QIIQQQI")  # content end, content CRC, last CRC, last index, epoch, time, entries
@@ -76,10 +78,14 @@ class Segment:
         self.end = SEGMENT_HEADER_BYTES
         self.indexes: list[int] = [self.first_index]  # the sparse index, in two lists for searching
         self.offsets: list[int] = [self.end]
+        self.sealed = False
 
     def note(self, first_index: int, count: int, offset: int, end: int, crc: int, epoch: int, time_ms: int) -> None:
         """A batch lies here now."""
-        if first_index >= self.indexes[-1] + SPARSE_EVENTS:
+        before = self.indexes[-1]
+        if first_index >= before + SPARSE_EVENTS or (
+            first_index > before and offset >= self.offsets[-1] + SPARSE_BYTES
+        ):
             self.indexes.append(first_index)
             self.offsets.append(offset)
         self.last_index += count
@@ -92,6 +98,19 @@ class Segment:
         """First index and offset of a frame that holds this index or lies a little before it."""
         at = max(0, bisect_right(self.indexes, index) - 1)
         return self.indexes[at], self.offsets[at]
+
+    def block_of(self, index: int) -> tuple[int, int, int]:
+        """First index, offset and end of the frames between two entries of the sparse index, among which it lies."""
+        at = bisect_right(self.indexes, index) - 1
+        end = self.offsets[at + 1] if at + 1 < len(self.offsets) else self.end
+        return self.indexes[at], self.offsets[at], end
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """First index, number of events and bytes of what lies between the entries of the sparse index."""
+        indexes = [*self.indexes, self.last_index + 1]
+        offsets = [*self.offsets, self.end]
+        for at, first in enumerate(self.indexes):
+            yield first, indexes[at + 1] - first, offsets[at + 1] - offsets[at]
 
     def footer(self, content_crc: int) -> Footer:
         return Footer(
@@ -112,6 +131,7 @@ class Segment:
         self.time_ms = footer.time_ms
         self.indexes = [index for index, _ in footer.entries]
         self.offsets = [offset for _, offset in footer.entries]
+        self.sealed = True
 
 
 def segment_path(folder: str, first_index: int) -> str:
@@ -158,8 +178,9 @@ def read_footer(disk: Disk, handle: int, size: int) -> Footer | None:
 
 
 def damaged(path: str, offset: int, reason: str) -> LogDamaged:
-    error = LogDamaged(
+    return LogDamaged(
         f"{path}: damaged at offset {offset}: {reason}",
         hint="nothing was changed; `flo log verify` lists all damage; restore the directory from a backup",
+        offset=offset,
+        reason=reason,
     )
-    return error

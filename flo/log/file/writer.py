@@ -82,6 +82,7 @@ class SegmentWriter:
         with sync_errors(self.segment.path):
             self._disk.truncate(self._handle, self.segment.end + len(footer))
         self.sync()
+        self.segment.sealed = True
 
     def close(self) -> None:
         self._disk.close(self._handle)
