@@ -9,10 +9,9 @@ from typing import Final
 import msgspec
 
 from flo.primitives.stream_pages import GroupInfo, Headers, NewRecord, Pending, Record, StreamId, StreamInfo, StreamList
+from flo.primitives.stream_rules import BATCH_RECORDS, PAYLOAD_BYTES
 from flo.wire.layouts import LayoutError, Reader, str16, str32, text16, u32
 
-BATCH_RECORDS: Final = 1_000
-RAW_BYTES: Final = 262_144  # a longer value cannot be one raw record
 NO_RECORDS: Final = bytes(4)
 NO_MORE: Final = (2**64 - 1, 2**64 - 1)  # the cursor of a claim that is finished
 NO_CLAIM: Final = NO_RECORDS + b"\xff" * 16
@@ -75,7 +74,8 @@ def decode_batch(value: bytes) -> list[NewRecord] | None:
         return None
     position = 4
     records: list[NewRecord] = []
-    walked = count if count <= BATCH_RECORDS or end <= RAW_BYTES else BATCH_RECORDS
+    # A value that is too long for one raw record is refused anyway: how many entries it has need not be counted.
+    walked = count if count <= BATCH_RECORDS or end <= PAYLOAD_BYTES else BATCH_RECORDS
     for _ in range(walked):
         start = position + 4
         position = start + int.from_bytes(value[position:start], "little")

@@ -46,6 +46,7 @@ NO_ACK: Final = 0x35  # flag
 EXTEND_ACK_MS: Final = 0x38  # u32
 MAX_STANDBYS: Final = 0x39  # u16
 SLOTS: Final = 0x3A  # u16
+EXTEND_MS: Final = 0x41  # u32
 
 _stream_id = struct.Struct(">QQ")  # the one place where the protocol is big-endian
 _widths = frozenset((1, 2, 4, 8))
