@@ -132,6 +132,13 @@ def check_retention(retention: Retention) -> None:
     _check_bound("max_bytes", retention.max_bytes)
 
 
+def page_limit(limit: int, most: int) -> int:
+    """How many of what was asked for a page may hold."""
+    if limit <= 0:
+        raise Refused("bad_argument", "limit must be at least 1")
+    return min(limit, most)
+
+
 def _headers_size(record: NewRecord) -> int:
     count = len(record.headers)
     if count > HEADERS:

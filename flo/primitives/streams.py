@@ -53,6 +53,7 @@ from flo.primitives.stream_rules import (
     check_stream_name,
     is_internal,
     key_hash,
+    page_limit,
     partition_for,
     record_size,
 )
@@ -251,8 +252,7 @@ class Streams:
             raise Refused("bad_argument", "start and after cannot be combined")
         if skip < 0:
             raise Refused("bad_argument", "skip must not be negative")
-        if limit <= 0:
-            raise Refused("bad_argument", "limit must be at least 1")
+        limit = page_limit(limit, READ_LIMIT)
         origin = after if after is not None else _before(start or BEGINNING)
         found = self.find(ns, stream)
         if found is None:
@@ -261,7 +261,7 @@ class Streams:
         of = partition_for(found.partitions, partition, key) if partition is not None or key else None
         first = found.ordinal_at_or_after(origin[0], origin[1] + 1)
         beyond = found.last_ordinal + 1 if end is None else found.ordinal_at_or_after(end[0], end[1] + 1)
-        records, has_more = found.page(first, beyond, skip, min(limit, READ_LIMIT), of)
+        records, has_more = found.page(first, beyond, skip, limit, of)
         if not records:
             return PlacedPage(records, False, origin)
         return PlacedPage(records, has_more, (records[-1].ms, records[-1].seq))
