@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 from flo.api.errors import FloError
-from flo.server.turns import REPLY_BYTES, Link, Turns
+from flo.server.turn_link import REPLY_BYTES, Link
+from flo.server.turns import Turns
 from flo.wire.frames import MAGIC
 
 WRITE_HIGH_BYTES: Final = 1024 * 1024  # in the transport, above which it is asked how much it holds
@@ -119,6 +120,26 @@ class ClientLink(Link, asyncio.Protocol):
         """Reads nothing more; answers what has arrived, sends `last` and closes. By the loop's thread."""
         self.turns.finish(self, last)
 
+    def end(self) -> None:
+        """The request that is being performed is the last one: its reply, then the connection is closed. With the
+        lock held, from `execute`."""
+        self.turns.end(self)
+
+    @property
+    def peer(self) -> str:
+        """Address and port of the client."""
+        return self._name("peername")
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Address and port that the client came to."""
+        host, _, port = self._name("sockname").rpartition(":")
+        return host, int(port)
+
+    def _name(self, which: str) -> str:
+        name = None if self.transport is None else self.transport.get_extra_info(which)
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "?:0"
+
     def send(self, data: bytes) -> None:
         """Sends at once what rests on nothing in the log: the frames of an outer protocol. By the loop's thread."""
         transport = self.transport
@@ -156,7 +177,7 @@ class ClientLink(Link, asyncio.Protocol):
         if self._slow:
             self._measure()
 
-    def end(self) -> None:
+    def over(self) -> None:
         """Closes so that the client can read the last words even while it is still sending: a socket that is closed
         with unread input resets its connection, and what was sent last is lost."""
         transport = self.transport

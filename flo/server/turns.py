@@ -17,12 +17,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from flo.api.clock import Clock, SystemClock
 from flo.api.errors import Unavailable
-from flo.grid.release import Releases
 from flo.log.errors import FloError, LogError
+from flo.server.turn_link import Batch, BatchStore, Chunk
+from flo.server.turn_link import Link as Link
 
 TURN_REQUESTS: Final = 4_096
 TURN_BYTES: Final = 4 * 1024 * 1024  # of requests; a larger one has a turn of its own
@@ -31,138 +32,9 @@ RUN_REQUESTS: Final = 64  # between two looks at the clock
 SPECULATION_BYTES: Final = 8 * 1024 * 1024  # of unflushed log, above which no turn begins
 ARRIVED_BYTES: Final = 1024 * 1024  # of requests not begun, above which their connection is not read
 ARRIVED_BYTES_ALL: Final = 64 * 1024 * 1024  # the same for all connections together
-REPLY_BYTES: Final = 16 * 1024 * 1024  # of replies that wait for one connection, above which nothing of it is begun
 STALLED_SECONDS: Final = 0.1  # between two looks at a log that may have run out of room
 
 _log = logging.getLogger(__name__)
-
-
-class BatchStore(Protocol):
-    """What Turns needs of a store."""
-
-    lock: Any
-    releases: Releases
-
-    @property
-    def last_index(self) -> int: ...
-    @property
-    def durable_index(self) -> int: ...
-    @property
-    def pending_bytes(self) -> int: ...
-    @property
-    def stalled(self) -> str | None:
-        """Why the log cannot be written at present; the store then refuses writes by itself."""
-
-    def begin(self, size: int) -> object: ...
-    def end(self) -> int: ...
-    def after(self) -> None: ...
-
-
-class Link:
-    """One client as Turns sees it: a connection, or a caller in this process. To be derived from.
-
-    All attributes belong to Turns; `room` may be set by a link whose transport holds bytes back.
-    """
-
-    __slots__ = (
-        "replied",
-        "written",
-        "room",
-        "full",
-        "holds",
-        "ending",
-        "ended",
-        "gone",
-        "paused",
-        "arrived",
-        "backlog",
-        "pieces",
-    )
-
-    def __init__(self) -> None:
-        self.replied = 0  # bytes of replies computed so far; changed with the store's lock held
-        self.written = 0  # bytes of them that were passed to `write`; changed by the loop's thread
-        self.room = REPLY_BYTES  # replied - written above it: `full`
-        self.full = False  # nothing is begun before replies have left
-        self.holds = False  # nothing is begun before the late reply has left
-        self.ending = False  # nothing more arrives, and nothing may wait for anything but the log
-        self.ended = False  # its last reply is computed
-        self.gone = False  # what has arrived is dropped, what is answered too
-        self.paused = False
-        self.arrived = 0  # bytes of requests not begun
-        self.backlog: deque[_Chunk] = deque()  # arrived while full or holding
-        self.pieces: list[bytes] | None = None  # its replies of this turn
-
-    def stops(self) -> bool:
-        """Whether nothing of it may be begun now."""
-        return self.full or self.holds or self.gone
-
-    def execute(self, store: Any, request: Any) -> bytes | None:
-        """Performs a request, under the lock within begin and end; its reply, or None if that comes later.
-        Refusals are replies; an exception is a defect: it is logged and ends the link."""
-        raise NotImplementedError
-
-    def refuse(self, request: Any, error: FloError) -> bytes | None:
-        """The reply to a request that was not begun because the node cannot serve now."""
-        raise NotImplementedError
-
-    def withdraw(self, store: Any) -> None:
-        """The client has gone: cancels what it waits for, and lets go what is bound to it. Called within a batch,
-        perhaps more than once."""
-
-    def write(self, data: bytes) -> None:
-        """Sends replies, joined. Called by the loop's thread."""
-        raise NotImplementedError
-
-    def end(self) -> None:
-        """All that was asked for is answered and written: close. Called by the loop's thread after `finish`."""
-
-    def lost(self, error: Exception) -> None:
-        """What was answered will never be durable, or a request broke: the outcome is unknown and the link must
-        end. Called by the loop's thread, perhaps more than once."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """More has arrived than can be begun: stop reading until `resume`."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-
-class _Chunk:
-    """Requests of one link that arrived after one another; or the end of a link, with its last words."""
-
-    __slots__ = ("link", "requests", "size", "last")
-
-    def __init__(self, link: Link, requests: list[Any], size: int, last: bytes | None = None) -> None:
-        self.link = link
-        self.requests = requests
-        self.size = size
-        self.last = last
-
-
-class _Batch:
-    """Replies that may leave once `index` is durable."""
-
-    __slots__ = ("_turns", "index", "replies", "freed", "loads", "ready", "error")
-
-    def __init__(self, turns: Turns, index: int) -> None:
-        self._turns = turns
-        self.index = index
-        self.replies: list[tuple[Link, bytes]] = []
-        self.freed: list[Link] | None = None  # whose late reply this is, so that they go on
-        self.loads: list[tuple[Link, int, Callable[[], bytes]]] | None = None
-        self.ready = False
-        self.error: LogError | None = None
-
-    def release(self) -> None:
-        self.ready = True
-        self._turns.wake()
-
-    def lose(self, error: LogError) -> None:
-        self.error = error
-        self.ready = True
-        self._turns.wake()
 
 
 class Turns:
@@ -174,17 +46,17 @@ class Turns:
         self._loop = loop
         self._store = store
         self._clock = SystemClock() if clock is None else clock
-        self._queue: deque[_Chunk] = deque()
-        self._tail: _Chunk | None = None  # the queue's last chunk while it may grow
+        self._queue: deque[Chunk] = deque()
+        self._tail: Chunk | None = None  # the queue's last chunk while it may grow
         self._arrived = 0  # bytes in the queue and in backlogs
         self._paused: list[Link] = []
         self._leaving: list[Link] = []
         self._scheduled = False
         self._blocked = False  # waits for the log to drain
         self._timer: asyncio.TimerHandle | None = None
-        self._open: _Batch | None = None  # of the turn that runs now; the lock is held
+        self._open: Batch | None = None  # of the turn that runs now; the lock is held
         self._touched: list[Link] = []  # links with pieces in it
-        self._outbox: deque[_Batch] = deque()
+        self._outbox: deque[Batch] = deque()
         self._outbox_lock = threading.Lock()  # a late reply is put in by any thread
         self._woken = False
         self._loading = 0
@@ -197,7 +69,7 @@ class Turns:
             tail.requests.append(request)
             tail.size += size
         else:
-            self._tail = tail = _Chunk(link, [request], size)
+            self._tail = tail = Chunk(link, [request], size)
             self._queue.append(tail)
         self._arrive(link, size)
 
@@ -205,7 +77,7 @@ class Turns:
         """Puts requests of `size` bytes together in line; the list is Turns' from now on."""
         if requests:
             self._tail = None
-            self._queue.append(_Chunk(link, requests, size))
+            self._queue.append(Chunk(link, requests, size))
             self._arrive(link, size)
 
     def reply(self, link: Link, data: bytes) -> None:
@@ -243,6 +115,11 @@ class Turns:
         whose replies come in order. With the lock held, from `execute`, which then returns None."""
         link.holds = True
 
+    def end(self, link: Link) -> None:
+        """The request that is being performed is the link's last: what follows it is dropped, and once its reply has
+        been written comes the link's `over`. With the lock held, from `execute`."""
+        self._last_words(link, b"")
+
     def filled(self, link: Link) -> None:
         """The link's transport holds too much: nothing more is begun until `drained`. By the loop's thread."""
         link.full = True
@@ -257,12 +134,12 @@ class Turns:
 
     def finish(self, link: Link, last: bytes = b"") -> None:
         """The client asks for nothing more: what it waits for is withdrawn at once; what has arrived is answered,
-        then comes `last`, then the link's `end`. By the loop's thread."""
+        then comes `last`, then the link's `over`. By the loop's thread."""
         if not link.ending:
             link.ending = True
             self._leaving.append(link)
             self._tail = None
-            self._queue.append(_Chunk(link, [], 0, last))
+            self._queue.append(Chunk(link, [], 0, last))
             self._schedule_now()
 
     def leave(self, link: Link) -> None:
@@ -345,7 +222,7 @@ class Turns:
     def _turn(self) -> None:
         self._scheduled = False
         self._tail = None
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         size = 0
         if self._queue and not self._must_wait():
             chunks, size = self._take()
@@ -355,7 +232,7 @@ class Turns:
         store = self._store
         self.batches += 1
         with store.lock:
-            self._open = batch = _Batch(self, 0)
+            self._open = batch = Batch(self.wake, 0)
             try:
                 store.begin(size)
             except Exception as fault:  # noqa: BLE001  # whoever asked must get an answer
@@ -376,9 +253,9 @@ class Turns:
         if self._queue:
             self._schedule()
 
-    def _take(self) -> tuple[list[_Chunk], int]:
+    def _take(self) -> tuple[list[Chunk], int]:
         queue = self._queue
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         size = count = 0
         while queue and count < TURN_REQUESTS:
             chunk = queue[0]
@@ -386,8 +263,8 @@ class Turns:
                 break
             queue.popleft()
             link = chunk.link
-            if link.gone:
-                self._arrived -= chunk.size
+            if link.gone or link.ended:
+                self._finish(chunk)
             elif link.full or link.holds:
                 link.backlog.append(chunk)
             else:
@@ -396,7 +273,7 @@ class Turns:
                 count += len(chunk.requests)
         return chunks, size
 
-    def _execute(self, chunks: list[_Chunk]) -> None:
+    def _execute(self, chunks: list[Chunk]) -> None:
         clock = self._clock
         ends = clock.monotonic_ms() + TURN_MS
         left = TURN_REQUESTS
@@ -414,15 +291,14 @@ class Turns:
                 done = begun
                 if begun < stop:
                     break
-            if (done < len(requests) or chunk.last is not None) and link.stops() and not link.gone:
+            if (done < len(requests) or chunk.last is not None) and link.stops() and not (link.gone or link.ended):
                 del requests[:done]
                 link.backlog.append(chunk)
             else:
                 self._finish(chunk)
-                if chunk.last is not None and not link.gone:
-                    self._add(link, chunk.last)
+                if chunk.last is not None and not (link.gone or link.ended):
                     link.withdraw(self._store)
-                    link.ended = True
+                    self._last_words(link, chunk.last)
 
     def _run(self, link: Link, requests: list[Any], at: int, stop: int) -> int:
         """Performs requests until `stop`, or until the link can take no more; the position after the last one."""
@@ -454,7 +330,7 @@ class Turns:
             else:
                 pieces.append(reply)
                 replied = link.replied = link.replied + len(reply)
-                if replied > limit:
+                if replied > limit or link.ended:
                     break
         if link.replied > limit:
             self.filled(link)
@@ -475,10 +351,10 @@ class Turns:
             link.holds = False
             self._requeue(link)
 
-    def _refuse(self, chunks: list[_Chunk], fault: Exception) -> None:
+    def _refuse(self, chunks: list[Chunk], fault: Exception) -> None:
         """Answers all with an error that rests on nothing in the log."""
         error = fault if isinstance(fault, FloError) else Unavailable("the node cannot serve")
-        self._open = batch = _Batch(self, 0)
+        self._open = batch = Batch(self.wake, 0)
         for chunk in chunks:
             for request in chunk.requests:
                 reply = chunk.link.refuse(request, error)
@@ -486,16 +362,19 @@ class Turns:
                     self._add(chunk.link, reply)
             self._finish(chunk)
             if chunk.last is not None:
-                self._add(chunk.link, chunk.last)
-                chunk.link.ended = True
+                self._last_words(chunk.link, chunk.last)
         self._close(batch, 0)
 
-    def _give_back(self, chunks: list[_Chunk], number: int, done: int) -> None:
+    def _last_words(self, link: Link, last: bytes) -> None:
+        self._add(link, last)
+        link.ended = True
+
+    def _give_back(self, chunks: list[Chunk], number: int, done: int) -> None:
         """Puts back in front what this turn has not come to."""
         del chunks[number].requests[:done]
         self._queue.extendleft(reversed(chunks[number:]))
 
-    def _finish(self, chunk: _Chunk) -> None:
+    def _finish(self, chunk: Chunk) -> None:
         self._arrived -= chunk.size
         chunk.link.arrived -= chunk.size
 
@@ -506,7 +385,7 @@ class Turns:
         link.pieces.append(data)
         link.replied += len(data)
 
-    def _end(self, batch: _Batch) -> None:
+    def _end(self, batch: Batch) -> None:
         try:
             index = self._store.end()
         except Exception as fault:  # noqa: BLE001  # whoever asked must learn that the batch broke
@@ -514,14 +393,14 @@ class Turns:
         else:
             self._close(batch, index)
 
-    def _break(self, batch: _Batch, fault: Exception) -> None:
+    def _break(self, batch: Batch, fault: Exception) -> None:
         """Nothing that was answered in this batch may leave."""
         if not isinstance(fault, FloError):
             _log.error("a batch broke; the connections that it answered are closed", exc_info=fault)
         batch.error = LogError(f"outcome unknown: {fault}")
         self._close(batch, 0)
 
-    def _close(self, batch: _Batch, index: int) -> None:
+    def _close(self, batch: Batch, index: int) -> None:
         """Puts what this turn has answered in line for the log. With the lock held."""
         self._open = None
         for link in self._touched:
@@ -541,24 +420,24 @@ class Turns:
 
     # --- late replies
 
-    def _late(self) -> tuple[_Batch, bool]:
+    def _late(self) -> tuple[Batch, bool]:
         """The batch for a reply that is computed now, and whether it must be put in line for the log."""
         index = self._store.last_index
         outbox = self._outbox
         if outbox and outbox[-1].index == index and outbox[-1].error is None:
             return outbox[-1], False
-        batch = _Batch(self, index)
+        batch = Batch(self.wake, index)
         outbox.append(batch)
         return batch, True
 
     @staticmethod
-    def _free(batch: _Batch, link: Link) -> None:
+    def _free(batch: Batch, link: Link) -> None:
         if batch.freed is None:
             batch.freed = []
         batch.freed.append(link)
 
     @staticmethod
-    def _put_load(batch: _Batch, link: Link, size: int, work: Callable[[], bytes]) -> None:
+    def _put_load(batch: Batch, link: Link, size: int, work: Callable[[], bytes]) -> None:
         if batch.loads is None:
             batch.loads = []
         batch.loads.append((link, size, work))
@@ -569,7 +448,7 @@ class Turns:
         """Writes what has become durable, once for each link."""
         self._woken = False
         outbox = self._outbox
-        ready: list[_Batch] = []
+        ready: list[Batch] = []
         with self._outbox_lock:
             while outbox and outbox[0].ready:
                 ready.append(outbox.popleft())
@@ -604,9 +483,9 @@ class Turns:
         if link.full:
             self.drained(link)
         if link.ended and link.written == link.replied:
-            link.end()
+            link.over()
 
-    def _write_joined(self, ready: list[_Batch]) -> None:
+    def _write_joined(self, ready: list[Batch]) -> None:
         joined: dict[Link, list[bytes]] = {}
         lost: dict[Link, LogError] = {}
         for batch in ready:
