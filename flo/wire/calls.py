@@ -698,7 +698,7 @@ def _decode(kind: type, data: bytes, what: str) -> Any:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
         return decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except ValueError as error:  # also of texts in the bytes that are no UTF-8
         raise CallError(f"{what}: {error}") from None
     except RecursionError:
         raise CallError(f"{what}: nested too deeply") from None
