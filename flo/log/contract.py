@@ -131,4 +131,9 @@ class LogBackend(Protocol):
         """Bytes of log after the newest snapshot."""
         ...
 
+    @property
+    def written_bytes(self) -> int:
+        """Appended since `open`; a cheap hint that the log has grown."""
+        ...
+
     def close(self) -> None: ...

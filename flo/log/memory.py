@@ -20,6 +20,7 @@ from flo.log.errors import LogDamaged, LogError, LogFenced, SyncFailed, TooLarge
 from flo.log.frame import BATCH_BYTES, encoded_size
 
 SNAPSHOTS_KEPT: Final = 2
+PRUNE_EVENTS_MIN: Final = 1_024  # kept ones, before it is asked again which are live
 
 
 class MemoryStore:
@@ -31,6 +32,7 @@ class MemoryStore:
         self.first_indexes: list[int] = []  # of the frames, for searching
         self.sizes: list[int] = []  # of the frames, in encoded bytes
         self.kept: dict[int, bytes] = {}  # payloads of live events below the first index
+        self.prune_at = 0  # so many of them are a reason to ask which are still live
         self.first_index = 1
         self.last_index = 0
         self.last_time_ms = 0
@@ -53,6 +55,7 @@ class MemoryBackend:
         self._release = threading.Event()
         self._release.set()
         self._held = threading.Event()
+        self.written_bytes = 0
 
     def fail(self, nth: int, error: LogError, *, landed: bool = False) -> None:
         """The nth append from now raises this error; `landed` says whether its frames are in the log all the same."""
@@ -116,6 +119,7 @@ class MemoryBackend:
                 store.sizes.append(size)
                 store.last_index += len(frame.events)
                 store.last_time_ms = max(store.last_time_ms, frame.time_ms)
+                self.written_bytes += size
         if fault is not None:
             raise fault[0]
 
@@ -200,19 +204,25 @@ class MemoryBackend:
                 return
             del store.snapshots[:-SNAPSHOTS_KEPT]
             older = store.snapshots[0][0]
-        self._drop_prefix(older, live)
+        self.let_go(older, live)
 
-    def _drop_prefix(self, index: int, live: LiveEvents | None) -> None:
-        """Drops whole frames up to this index, but for the payloads of live events."""
+    def let_go(self, index: int, live: LiveEvents | None) -> None:
+        """Drops whole frames up to this index, but for the payloads of live events: nothing is rebuilt from before."""
         store = self.store
         with store.lock:
-            dropped = bisect_right(store.first_indexes, index + 1) - 1
-            last = store.first_indexes[dropped] - 1 if dropped > 0 else 0
+            dropped = max(0, bisect_right(store.first_indexes, index + 1) - 1)
+            first = store.first_index
+            last = store.first_indexes[dropped] - 1 if dropped else first - 1
+            prune = len(store.kept) >= store.prune_at
         if live is not None:
-            wanted = live(1, max(last, store.first_index - 1))
+            old = live(1, first - 1) if prune else None
+            new = live(first, last) if dropped else ()
             with store.lock:
-                store.kept = {wanted_index: self._payload(wanted_index) for wanted_index in wanted}
-        if dropped > 0:
+                if old is not None:
+                    store.kept = {wanted: store.kept[wanted] for wanted in old}
+                    store.prune_at = max(PRUNE_EVENTS_MIN, 2 * len(store.kept))
+                store.kept.update((wanted, self._payload(wanted)) for wanted in new)
+        if dropped:
             with store.lock:
                 del store.frames[:dropped], store.first_indexes[:dropped], store.sizes[:dropped]
                 store.first_index = last + 1

@@ -251,7 +251,7 @@ def test_another_process_makes_snapshots_and_the_log_before_them_goes(tmp_path: 
     assert snapshotter is not None
     for first in range(0, 1_000, 200):
         live_many(node, workers, first, 200, 90)
-        until(lambda: snapshotter._thread is None or not snapshotter._thread.is_alive())
+        until(lambda: not snapshotter._wake.is_set() and not snapshotter.busy)
     assert snapshotter.newest > 0 and not warnings
     before = [node.list(), node.history("r7"), node.logs("r999")]
     node.close()

@@ -75,6 +75,7 @@ class FileBackend:
         self._broken: LogError | None = None
         self._free = 0
         self._granted = 0
+        self.written_bytes = 0  # of frames, since `open`
         self._background = background
         self._flush_thread = flush_thread
         self._flusher: threading.Thread | None = None
@@ -253,6 +254,7 @@ class FileBackend:
                 for frame, start, end, crc in placed:
                     segment.note(frame.first_index, len(frame.events), start, end, crc, frame.epoch, frame.time_ms)
             writer.count(data)
+            self.written_bytes += len(data)
             if self._background:
                 self._written.set()
             else:
@@ -457,6 +459,48 @@ class FileBackend:
             Snapshot(index, sections, blobs), self._log_id, self._segments[-1].time_ms // 1000
         )
         self._drop_prefix(keep_above, live)
+
+    def publish_snapshot(self, temporary: str, *, live: LiveEvents | None = None) -> None:
+        """As `put_snapshot`, of the file in the folder of snapshots that `write_snapshot` has left there. Raises
+        SnapshotInvalid."""
+        if self._background:
+            self.flush()
+        keep_above = self._snapshots.adopt(temporary, self._log_id, self._segments[-1].time_ms // 1000, self.last_index)
+        self._drop_prefix(keep_above, live)
+
+    def review_kept(self, live: LiveEvents) -> None:
+        """Gives free what kept files hold for nobody any more. Raises NoSpace, SyncFailed, LogDamaged."""
+        with self._drop_lock:
+            self._keeper.review(live)
+
+    @property
+    def snapshot_folder(self) -> str:
+        return self._snapshot_folder
+
+    @property
+    def snapshot_size(self) -> int:
+        """Bytes of the newest snapshot; 0 without one."""
+        return self._snapshots.newest_size
+
+    @property
+    def snapshot_index(self) -> int:
+        return self._snapshots.newest_index
+
+    @property
+    def segment_bytes(self) -> int:
+        """Of all segments, those before the newest snapshot too, and without kept files."""
+        with self._state_lock:
+            return sum(segment.end for segment in self._segments)
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._keeper.held_bytes
+
+    @property
+    def last_segment_index(self) -> int:
+        """The first index of the segment that is being written."""
+        with self._state_lock:
+            return self._segments[-1].first_index
 
     def get_snapshot(self) -> tuple[int, dict[str, bytes]] | None:
         snapshot = self._snapshots.newest(self._log_id)

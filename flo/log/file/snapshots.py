@@ -21,6 +21,7 @@ from flo.log.disk import Disk, read_file, replace_file, sync_errors, write_error
 
 SNAPSHOT_FORMAT: Final = 1
 SNAPSHOTS_KEPT: Final = 2
+READ_BYTES: Final = 1024 * 1024  # at a time, when it is only checked
 _MAGIC: Final = b"FLOSNAP\n"
 _HEADER: Final = struct.Struct("<8sI16sQII")
 _SECTION: Final = struct.Struct("<HQ")
@@ -44,6 +45,7 @@ class Kept(NamedTuple):
 
     covers: int
     path: str
+    size: int  # bytes of the file
     blobs: frozenset[bytes]
 
 
@@ -61,11 +63,9 @@ class Snapshots:
         warnings = []
         for path in snapshot_paths(self._disk, self._folder):
             try:
-                snapshot = parse_snapshot(read_file(self._disk, path), log_id)
+                self._kept.append(check_snapshot(self._disk, path, log_id))
             except SnapshotInvalid as error:
                 warnings.append(f"{path}: snapshot ignored: {error}")
-                continue
-            self._kept.append(Kept(snapshot.covers, path, snapshot.blobs))
         return warnings
 
     @property
@@ -74,8 +74,10 @@ class Snapshots:
         return kept[-1].covers if kept else 0
 
     @property
-    def indexes(self) -> list[int]:
-        return [kept.covers for kept in self._kept]
+    def newest_size(self) -> int:
+        """Bytes on the disk; 0 without one."""
+        kept = self._kept
+        return kept[-1].size if kept else 0
 
     def blobs(self) -> frozenset[bytes]:
         """Of all kept snapshots."""
@@ -96,15 +98,44 @@ class Snapshots:
         Raises NoSpace, SyncFailed."""
         with self._lock:
             if snapshot.covers > self.newest_index:
-                path = os.path.join(self._folder, f"{snapshot.covers:010d}-{unix_s}.snap")
-                replace_file(self._disk, path, encode_snapshot(snapshot, log_id))
-                self._kept.append(Kept(snapshot.covers, path, snapshot.blobs))
-            if len(self._kept) < SNAPSHOTS_KEPT:
-                return 0
-            kept = self._kept[-SNAPSHOTS_KEPT:]
-            self._remove_others({one.path for one in kept})
-            self._kept = kept
-            return kept[0].covers
+                path = self._path(snapshot.covers, unix_s)
+                size = 0
+
+                def counted() -> Iterator[bytes]:
+                    nonlocal size
+                    for piece in encode_snapshot(snapshot, log_id):
+                        size += len(piece)
+                        yield piece
+
+                replace_file(self._disk, path, counted())
+                self._kept.append(Kept(snapshot.covers, path, size, snapshot.blobs))
+            return self._keep_newest()
+
+    def adopt(self, temporary: str, log_id: bytes, unix_s: int, last_index: int) -> int:
+        """Publishes what `write_snapshot` has left, as `put` does. Raises SnapshotInvalid."""
+        found = check_snapshot(self._disk, temporary, log_id)
+        if found.covers > last_index:
+            raise SnapshotInvalid(f"it covers index {found.covers}, and the log ends at {last_index}")
+        with self._lock:
+            if found.covers > self.newest_index:
+                path = self._path(found.covers, unix_s)
+                with write_errors(path):
+                    self._disk.rename(temporary, path)
+                with sync_errors(self._folder):
+                    self._disk.sync_directory(self._folder)
+                self._kept.append(found._replace(path=path))
+            return self._keep_newest()
+
+    def _path(self, covers: int, unix_s: int) -> str:
+        return os.path.join(self._folder, f"{covers:010d}-{unix_s}.snap")
+
+    def _keep_newest(self) -> int:
+        if len(self._kept) < SNAPSHOTS_KEPT:
+            return 0
+        kept = self._kept[-SNAPSHOTS_KEPT:]
+        self._remove_others({one.path for one in kept})
+        self._kept = kept
+        return kept[0].covers
 
     def _remove_others(self, keep: set[str]) -> None:
         others = [path for path in snapshot_paths(self._disk, self._folder) if path not in keep]
@@ -142,19 +173,71 @@ def _pieces(snapshot: Snapshot, log_id: bytes) -> Iterator[bytes]:
     yield b"".join(sorted(snapshot.blobs))
 
 
-def parse_snapshot(data: bytes, log_id: bytes) -> Snapshot:
-    """Raises SnapshotInvalid."""
-    if len(data) < _HEADER.size + _CRC.size or not data.startswith(_MAGIC):
+def write_snapshot(disk: Disk, path: str, snapshot: Snapshot, log_id: bytes) -> int:
+    """Writes and syncs a file that the log's owner will publish; returns its size. Raises NoSpace, SyncFailed,
+    DirectoryUnusable."""
+    offset = 0
+    with write_errors(path):
+        handle = disk.open(path, create=True)
+        try:
+            for piece in encode_snapshot(snapshot, log_id):
+                disk.write(handle, piece, offset)
+                offset += len(piece)
+            with sync_errors(path):
+                disk.sync_data(handle)
+        finally:
+            disk.close(handle)
+    return offset
+
+
+def check_snapshot(disk: Disk, path: str, log_id: bytes) -> Kept:
+    """Reads a snapshot without holding it. Raises SnapshotInvalid, FileNotFoundError."""
+    handle = disk.open_to_read(path)
+    try:
+        size = disk.size(handle)
+        end = size - _CRC.size
+        if end < _HEADER.size:
+            raise SnapshotInvalid("it is no snapshot")
+        head = disk.read(handle, _HEADER.size, 0)
+        crc = 0
+        for offset in range(0, end, READ_BYTES):
+            crc = crc32c(disk.read(handle, min(READ_BYTES, end - offset), offset), crc)
+        covers, _, blob_count = _parse_header(head, crc == _CRC.unpack(disk.read(handle, _CRC.size, end))[0], log_id)
+        start = end - blob_count * _DIGEST_BYTES
+        if start < _HEADER.size:
+            raise SnapshotInvalid("its length is not that of its parts")
+        digests = disk.read(handle, end - start, start)
+    finally:
+        disk.close(handle)
+    return Kept(covers, path, size, _digests(digests))
+
+
+def _parse_header(head: bytes, matches: bool, log_id: bytes) -> tuple[int, int, int]:
+    """Index, number of sections and of blobs. Raises SnapshotInvalid."""
+    magic, layout, owner, index, section_count, blob_count = _HEADER.unpack(head)
+    if magic != _MAGIC:
         raise SnapshotInvalid("it is no snapshot")
-    end = len(data) - _CRC.size
-    with memoryview(data) as view:
-        if crc32c(view[:end]) != _CRC.unpack_from(data, end)[0]:
-            raise SnapshotInvalid("it does not match its checksum")
-    _, layout, owner, index, section_count, blob_count = _HEADER.unpack_from(data)
+    if not matches:
+        raise SnapshotInvalid("it does not match its checksum")
     if layout != SNAPSHOT_FORMAT:
         raise SnapshotInvalid(f"it has format {layout}; this release knows format {SNAPSHOT_FORMAT}")
     if owner != log_id:
         raise SnapshotInvalid(f"it belongs to another log ({owner.hex()})")
+    return index, section_count, blob_count
+
+
+def _digests(data: bytes) -> frozenset[bytes]:
+    return frozenset(data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES))
+
+
+def parse_snapshot(data: bytes, log_id: bytes) -> Snapshot:
+    """Raises SnapshotInvalid."""
+    end = len(data) - _CRC.size
+    if end < _HEADER.size:
+        raise SnapshotInvalid("it is no snapshot")
+    with memoryview(data) as view:
+        matches = crc32c(view[:end]) == _CRC.unpack_from(data, end)[0]
+    index, section_count, blob_count = _parse_header(data[: _HEADER.size], matches, log_id)
     sections: dict[str, bytes] = {}
     offset = _HEADER.size
     try:
@@ -167,5 +250,4 @@ def parse_snapshot(data: bytes, log_id: bytes) -> Snapshot:
         raise SnapshotInvalid("its sections are not whole") from None
     if offset + blob_count * _DIGEST_BYTES != end:
         raise SnapshotInvalid("its length is not that of its parts")
-    blobs = frozenset(data[at : at + _DIGEST_BYTES] for at in range(offset, end, _DIGEST_BYTES))
-    return Snapshot(index, sections, blobs)
+    return Snapshot(index, sections, _digests(data[offset:end]))
