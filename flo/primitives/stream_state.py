@@ -23,6 +23,7 @@ from flo.primitives.stream_rules import PAGE_BYTES
 RECORD_BYTES: Final = 40
 LANE_RECORD_BYTES: Final = 16  # more in a stream of several partitions
 STREAM_BYTES: Final = 1_600  # of a stream without records, about
+LANE_BYTES: Final = 400  # of a lane besides its records
 COPY_BYTES: Final = 200  # more of a record that was copied
 SWEEP_MS: Final = 1_000  # between two sweeps of one stream, at least
 GARBAGE_RECORDS: Final = 64  # below that many trimmed records it is not worth while to move the others
@@ -149,7 +150,8 @@ class Stream:
 
     @property
     def memory(self) -> int:
-        return STREAM_BYTES + self.record_bytes * self.records + COPY_BYTES * len(self.sources)
+        records = self.record_bytes * self.records
+        return STREAM_BYTES + records + LANE_BYTES * len(self.lanes) + COPY_BYTES * len(self.sources)
 
     def first_id(self) -> StreamId | None:
         return self.id_of(self.first_ordinal) if self.records else None
@@ -340,10 +342,19 @@ class Stream:
                 del column[:head]
             self._offset += head
             self._head = 0
-        for lane in self.lanes.values():
-            lane.trim(first_ordinal)
+        if self.lanes:
+            self._trim_lanes(first_ordinal)
         if self.sources and next(iter(self.sources)) < first_ordinal:
             self.sources = {ordinal: chain for ordinal, chain in self.sources.items() if ordinal >= first_ordinal}
+
+    def _trim_lanes(self, first_ordinal: int) -> None:
+        empty: list[int] = []
+        for partition, lane in self.lanes.items():
+            lane.trim(first_ordinal)
+            if not lane.records():
+                empty.append(partition)
+        for partition in empty:
+            del self.lanes[partition]
 
     # -- snapshots
 

@@ -57,7 +57,7 @@ from flo.primitives.stream_rules import (
     partition_for,
     record_size,
 )
-from flo.primitives.stream_state import Columns, Stream
+from flo.primitives.stream_state import LANE_BYTES, Columns, Stream
 
 SWEEPS: Final = 256  # streams that one call of `due` looks at
 DUMP_VERSION: Final = 1
@@ -328,8 +328,9 @@ class Streams:
             stream = self._for_append(event.ns, event.stream)
             sizes = [len(r.payload) if not r.headers else record_size(r) for r in event.records]
             hashed = 0 if event.key is None else key_hash(event.key)
+            lanes = len(stream.lanes)
             stream.append(event.ms, event.first_seq, index, event.partition, hashed, sizes)
-            self.bytes += stream.record_bytes * len(sizes)
+            self.bytes += stream.record_bytes * len(sizes) + LANE_BYTES * (len(stream.lanes) - lanes)
             if stream.bounded:
                 self._plan(stream, now)
         elif kind is StreamCopied:

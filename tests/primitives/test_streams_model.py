@@ -279,7 +279,7 @@ class StreamHistories(RuleBasedStateMachine):
             and (end is None or row.id <= end)
             and (partition is None or row.partition == partition)
         ][skip:]
-        fitting = []
+        fitting: list[Row] = []
         size = 0
         for row in rows[:limit]:
             size += row.size
