@@ -41,6 +41,7 @@ class LogInfo(NamedTuple):
     last_time_ms: int
     epoch: int
     snapshot_index: int  # of the newest good snapshot, 0 when there is none
+    partitions: int = 4_096  # slots that keys are placed in, as the directory records them
     warnings: tuple[str, ...] = ()  # torn tail cut, snapshot ignored … one line each, for a person
 
 
@@ -63,6 +64,11 @@ class LogBackend(Protocol):
     @property
     def epoch(self) -> int:
         """Of the newest claim; frames must bear it. Valid after `open`."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """Into how many the keys are spread; fixed when the log was made. Valid after `open`."""
         ...
 
     def claim(self) -> int:

@@ -102,6 +102,7 @@ class FileBackend:
             last.time_ms,
             self._epoch,
             self._snapshots.newest_index,
+            self.directory.system.partitions,
             tuple(warnings),
         )
 
@@ -203,6 +204,10 @@ class FileBackend:
     @property
     def epoch(self) -> int:
         return self._epoch
+
+    @property
+    def partitions(self) -> int:
+        return self.directory.system.partitions
 
     def claim(self) -> int:
         with self._write_lock:

@@ -32,6 +32,10 @@ class EphemeralBackend(MemoryBackend):
             self.directory.close()
             raise
 
+    @property
+    def partitions(self) -> int:
+        return self.directory.system.partitions
+
     def publish_socket(self, socket: str) -> None:
         """Writes into the lock file where this owner listens; others find it in DirectoryLocked."""
         self.directory.publish_owner(socket)
