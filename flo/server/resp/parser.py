@@ -64,7 +64,8 @@ class RequestParser:
         elif self._rest:
             data = self._rest + data
             self._rest = b""
-        self._read(data, at, commands)
+        if at < len(data):
+            self._read(data, at, commands)
         return commands
 
     def _read(self, data: bytes, at: int, commands: list[list[bytes]]) -> None:
