@@ -66,11 +66,6 @@ class LogBackend(Protocol):
         """Of the newest claim; frames must bear it. Valid after `open`."""
         ...
 
-    @property
-    def partitions(self) -> int:
-        """Into how many the keys are spread; fixed when the log was made. Valid after `open`."""
-        ...
-
     def claim(self) -> int:
         """Puts the claim frame at the end by compare-and-append; returns the new epoch once it is durable."""
         ...

@@ -20,7 +20,6 @@ from flo.log.errors import LogDamaged, LogError, LogFenced, SyncFailed, TooLarge
 from flo.log.frame import BATCH_BYTES, encoded_size
 
 SNAPSHOTS_KEPT: Final = 2
-PARTITIONS: Final = 4_096
 PRUNE_EVENTS_MIN: Final = 1_024  # kept ones, before it is asked again which are live
 
 
@@ -89,10 +88,6 @@ class MemoryBackend:
     @property
     def epoch(self) -> int:
         return self._epoch
-
-    @property
-    def partitions(self) -> int:
-        return PARTITIONS
 
     def claim(self) -> int:
         self._raise_fault()

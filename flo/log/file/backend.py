@@ -205,10 +205,6 @@ class FileBackend:
     def epoch(self) -> int:
         return self._epoch
 
-    @property
-    def partitions(self) -> int:
-        return self.directory.system.partitions
-
     def claim(self) -> int:
         with self._write_lock:
             writer = self._usable()

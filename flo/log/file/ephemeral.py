@@ -23,7 +23,7 @@ class EphemeralBackend(MemoryBackend):
         self.directory.open()
         try:
             self.directory.record(self.directory.system.log_id)
-            info = super().open()
+            info = super().open()._replace(partitions=self.directory.system.partitions)
             if self._disk.exists(os.path.join(self.directory.shard, "segs")):
                 warning = f"{self.directory.path} holds a log, which durability ephemeral neither reads nor changes"
                 return info._replace(warnings=(warning,))
@@ -31,10 +31,6 @@ class EphemeralBackend(MemoryBackend):
         except BaseException:
             self.directory.close()
             raise
-
-    @property
-    def partitions(self) -> int:
-        return self.directory.system.partitions
 
     def publish_socket(self, socket: str) -> None:
         """Writes into the lock file where this owner listens; others find it in DirectoryLocked."""
