@@ -62,7 +62,7 @@ class Slots:
             done = [self.done[slot] for slot in range(low, high) if slot not in blocked]
         else:
             done = self.done[low:high]
-        if not done:
+        if not done or not limit:
             return picked
         least, most = min(done), max(done)
         end = self._pass(stream, least, low, high, blocked, limit, picked)
