@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flo.wire import calls
 from flo.wire.calls import CALLS, CallError, decode_arguments, decode_refusal, decode_result, encode
+from tests.wire.call_tables import PAGE, replaced
 
 
 def test_arguments_are_a_map_of_what_differs_from_the_defaults():
@@ -64,3 +65,9 @@ def test_arbitrary_bytes_raise_nothing_but_a_call_error(name: str, data: bytes):
 def test_deep_nesting_is_refused():
     with pytest.raises(CallError):
         decode_refusal(b"\x83\xa7message\xa0\xa4code\xa0\xa7details" + b"\x91" * 100_000)
+
+
+def test_the_page_shows_every_call_as_it_is():
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert replaced(page) == page, "run python -m tests.wire.call_tables"
