@@ -29,17 +29,22 @@ from flo.grid.archive import Archivist
 from flo.grid.jobs import Jobs
 from flo.grid.partition import NEVER, Partition
 from flo.grid.payloads import Payloads
+from flo.grid.pressure import MEMORY_BUDGET, Pressure
 from flo.grid.rebuild import rebuilt
+from flo.grid.records import Records
 from flo.grid.release import Releases, unknown_outcome
 from flo.grid.requests import checked_start, wrong_signal
 from flo.grid.snapshotter import SNAPSHOT_BYTES_MIN, Snapshotter
+from flo.grid.store import Store
 from flo.grid.strands import Strands
 from flo.grid.time import PartitionTime
+from flo.grid.transactions import Transactions
 from flo.grid.views import history, log_lines, run_view
 from flo.grid.watches import Watches
 from flo.log.commit import GroupCommit
 from flo.log.contract import LogBackend
 from flo.log.errors import LogError
+from flo.log.hot import HOT_BYTES, HotBuffer
 from flo.log.url import open_log
 from flo.primitives import run_decide
 from flo.primitives.machine import Refused
@@ -88,6 +93,9 @@ class Node:
         on_warning: Callable[[str], None] | None,
         snapshot_bytes_min: int,
         speculation_bytes: int,
+        memory_budget: int,
+        hot_bytes: int,
+        partitions: int,
     ) -> None:
         self.log_id = log_id
         self.session = session
@@ -103,12 +111,15 @@ class Node:
         self._snapshotter: Snapshotter | None = None
         if directory is not None:
             self._snapshotter = Snapshotter(
-                backend, directory, on_warning, self._sweep, bytes_min=snapshot_bytes_min
+                backend, directory, on_warning, self._sweep, bytes_min=snapshot_bytes_min, live=self._live_events
             )  # fmt: skip
         self.commit_group = GroupCommit(backend, self._on_durable, self._on_lost, thread=threads)
         self.releases.on_durable(self.commit_group.durable_index)
         self._time = PartitionTime(clock, last_time_ms)
-        self.partition = Partition(machines, self.commit_group, self._time, self._on_notes, self._on_broken)
+        self.hot = HotBuffer(hot_bytes)
+        self.partition = Partition(
+            machines, self.commit_group, self._time, self._on_notes, self._on_broken, self.hot
+        )  # fmt: skip
         self.payloads = Payloads(backend)
         self.watches = Watches(self.releases, self.payloads)
         self.jobs = Jobs(
@@ -117,6 +128,10 @@ class Node:
         self.strands = Strands(
             self.partition, self.payloads, backend.get_blob, self.jobs.claim_for, entropy, self._after,
             speculation_bytes=speculation_bytes,
+        )  # fmt: skip
+        self.store = Store(
+            self.partition, self.releases, Pressure(backend, memory_budget),
+            Transactions(partitions, entropy), Records(self.hot, backend.read_events), self._after,
         )  # fmt: skip
         self._archivist = Archivist(self.partition, self.payloads, self._await_durable)
         self._tick_at = NEVER
@@ -143,6 +158,8 @@ class Node:
         session: str = "",
         snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN,
         speculation_bytes: int = limits.SPECULATION_BYTES,
+        memory_budget: int = MEMORY_BUDGET,
+        hot_bytes: int = HOT_BYTES,
     ) -> Node:
         """Opens and claims the log. Without factories the node executes nothing. With `threads=False` it has no
         thread of its own: `pump` flushes and `tick` runs timers (simulations, virtual time).
@@ -162,12 +179,14 @@ class Node:
                 worker_factory=worker_factory, host_factory=host_factory, clock=clock or SystemClock(), entropy=entropy,
                 threads=threads, session=session or uuid4().hex[:12], directory=directory,
                 on_warning=on_warning, snapshot_bytes_min=snapshot_bytes_min, speculation_bytes=speculation_bytes,
+                memory_budget=memory_budget, hot_bytes=hot_bytes, partitions=info.partitions,
             )  # fmt: skip
         except BaseException:
             backend.close()
             raise
         with node.partition.lock:
             node.partition.commit([], node.partition.now())
+            node.store.started()
         node._after()
         return node
 
@@ -214,8 +233,20 @@ class Node:
             newest = max(newest, self._snapshotter.newest)
         if last - newest >= SNAPSHOT_EVENTS:
             machines = self.partition.machines
-            self._backend.put_snapshot(last, machines.dump(), machines.named_blobs())
+            live = machines.streams.live_indexes
+            self._backend.put_snapshot(last, machines.dump(), machines.named_blobs(), live=live)
             self._sweep()
+
+    def _live_events(self, first: int, last: int) -> Sequence[int]:
+        """The events in this range of the log whose payloads are still read. Called without the lock."""
+        with self.partition.lock:
+            if self.partition.broken is not None:
+                raise LogError(self.partition.broken)
+            live = self.partition.machines.streams.live_indexes(first, last)
+            index = self.partition.last_index
+        if not self._await_durable(index):  # until then a restart may find a state that reads more
+            raise LogError("the log was not durable in time to tell what of it is still read")
+        return live
 
     def _sweep(self) -> None:
         """Removes the blobs that nothing names any more. Called without the lock."""
@@ -266,6 +297,7 @@ class Node:
             return self.partition.now()
 
     def _on_durable(self, index: int) -> None:
+        self.hot.durable(index)
         self.releases.on_durable(index)
         if self._snapshotter is not None:
             self._snapshotter.on_durable(index)
@@ -276,6 +308,7 @@ class Node:
         with self.partition.lock:
             self.partition.broken = error.message
             self.strands.revoke_all("lost")
+            self.store.lost(error)
         self.releases.on_lost(error)
         self.watches.lost()
         self._after()
@@ -297,6 +330,7 @@ class Node:
         with self.partition.lock:
             self.strands.restart()
             self.watches.lost()
+            self.store.lost(fault)
         self._after()
         try:
             if self.partition.last_index - self._rebuilt_at < REBUILD_EVENTS:
@@ -312,12 +346,14 @@ class Node:
         with self.partition.lock:
             self.commit_group = GroupCommit(self._backend, self._on_durable, self._on_lost, thread=self._threads)
             self._rebuilt_at = self.commit_group.last_index
+            self.hot.clear()
             self.partition.restart(machines, self.commit_group)
             self.jobs.restart()
             self.releases.on_durable(self._rebuilt_at)
             executing, self._executing = self._executing, set()
             with suppress(Unavailable):  # broken again: the next rebuild is the end
                 self.partition.commit([], self.partition.now())
+                self.store.started()
                 for run_id in executing:
                     if run_id in machines.runs.runs:
                         self._begin_execution(machines.runs.runs[run_id])

@@ -36,7 +36,7 @@ class Pressure:
         over = 0
         if self._no_memory or size >= LARGE_BYTES or now - self._looked_at >= LOOK_MS:
             self._looked_at = now
-            held = machines.bytes
+            held = machines.memory_bytes
             self._no_memory = held > HIGH * self.budget
             if self._no_memory:
                 over = int(held - (HIGH - EVICT) * self.budget)
@@ -45,13 +45,13 @@ class Pressure:
 
     def evicted(self, machines: Machines) -> None:
         """Something was dropped: perhaps it was enough."""
-        self._no_memory = machines.bytes > HIGH * self.budget
+        self._no_memory = machines.memory_bytes > HIGH * self.budget
         self.refuses = self._no_memory or self._no_space
 
     def error(self) -> Overloaded:
         self.refused += 1
         if self._no_space:
-            return Overloaded("no space: the disk has no room for the log", hint="free some; writes go on by themselves")
+            return Overloaded("no space: the disk has no room for the log", hint="free some: writes then go on")
         return Overloaded(
             f"ShardMemoryPressure: the memory budget of {self.budget} bytes is used up",
             hint="delete something, or raise [storage] memory_budget",

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
-from flo.api.errors import Unavailable
 from flo.grid.members import Members
 from flo.grid.partition import Partition
 from flo.grid.pressure import Pressure
@@ -29,7 +28,7 @@ from flo.grid.waiters import Parked, Topic
 from flo.log.errors import LogError
 from flo.primitives.kv_entry import EXPIRES
 from flo.primitives.kv_pages import Entry, JsonNode, Many, Page, Version
-from flo.primitives.kv_rules import DEFAULT_NAMESPACE, HISTORY_LIMIT_DEFAULT, check_key, check_namespace
+from flo.primitives.kv_rules import HISTORY_LIMIT_DEFAULT, check_key, check_namespace
 from flo.primitives.kv_txn import TxnDelete, TxnIncr, TxnOp, TxnPut, TxnTouch
 from flo.primitives.machine import Event, Refused
 from flo.primitives.queue_pages import (
@@ -59,6 +58,7 @@ from flo.primitives.stream_pages import (
 )
 
 WAIT_MAX_MS: Final = 300_000
+SCANS: Final = 64  # steps of a key-shared read that finds records of other consumers only
 FORGET_EVENTS: Final = 4  # of a thousand keys each: what one batch drops to relieve memory
 
 
@@ -83,18 +83,16 @@ class Store:
         transactions: Transactions,
         records: Records,
         after: Callable[[], None],
-        *,
-        own_session: Callable[[], int],
     ) -> None:
         self._partition = partition
         self._pressure = pressure
         self._transactions = transactions
-        self._own_session = own_session
         self.releases = releases
         self.records = records
         self.members = Members(self)
+        partition.timers = (partition.waiters, self.members)
         self.lock: threading.RLock = partition.lock
-        self.after_turn = after
+        self._after = after
         self.now = 0
         self.last_parked: Parked | None = None
         self.bind()
@@ -114,9 +112,6 @@ class Store:
         """Starts a batch whose requests have so many bytes: runs what is due, makes room. Returns the time."""
         partition = self._partition
         self.now = now = partition.begin()
-        if self._kv is not partition.machines.kv:
-            self.bind()
-            self._transactions.clear()
         over = self._pressure.look(now, partition.machines, size)
         if over:
             self._evict(over)
@@ -130,7 +125,7 @@ class Store:
     def after(self) -> None:
         """After a batch, without the lock."""
         if self._partition.stirred:
-            self.after_turn()
+            self._after()
 
     @property
     def last_index(self) -> int:
@@ -327,7 +322,7 @@ class Store:
     def wait_kv(
         self, ns: str, key: bytes, *, next_version: bool, timeout_ms: int | None, done: Done,
         after_version: int | None = None,
-    ) -> Entry | None | _ParkedResult:  # fmt: skip
+    ) -> Entry | _ParkedResult | None:  # fmt: skip
         """Waits until the key exists, or with `next_version` for its next version, a delete included (None then).
         `after_version`: the newest version that the caller has seen, so that one in between is not missed."""
         entry = self._kv.get(self.now, ns, key)
@@ -550,7 +545,12 @@ class Store:
             after = self._streams.tail_id(ns, stream)
             start = None
 
+        existed = self._streams.find(ns, stream) is not None
+        nothing = PlacedPage([], False, after or start or (0, 0))
+
         def attempt() -> tuple[PlacedPage] | None:
+            if existed and self._streams.find(ns, stream) is None:
+                return (nothing,)  # it was deleted, and one that is made anew is another
             page = self.stream_read(
                 ns, stream, start=start, end=end, after=after, limit=limit, partition=partition, key=key, skip=skip
             )
@@ -559,7 +559,6 @@ class Store:
         served = attempt()
         if served is not None:
             return served[0]
-        nothing = PlacedPage([], False, after or start or (0, 0))
         return self._park([("stream", ns, stream)], attempt, done, nothing, timeout_ms)
 
     def stream_tail(self, ns: str, stream: str) -> StreamId:
@@ -621,7 +620,9 @@ class Store:
         """`owner` stands for the connection: when it goes, members of groups that are not shared leave."""
         self._admit()
         self._check_namespace(ns)
-        events, _ = self.groups.decide_join(self.now, self._index_in(ns), ns, stream, group, consumer, settings)
+        events, _ = self.groups.decide_join(
+            self.now, self._index_in(ns), ns, stream, group, consumer, settings, bound=owner is not None
+        )  # fmt: skip
         self._write(ns, events)
         self.members.seen(self.now, ns, stream, group, consumer, owner, joined=True)
 
@@ -639,10 +640,14 @@ class Store:
         """Makes the group, and its stream, when they are not there; `settings` are those of a new group."""
         self._check_namespace(ns)
         now = self._partition.now()
-        events, delivered = self.groups.decide_read(
-            now, self._index_in(ns), ns, stream, group, consumer, limit, no_ack=no_ack, settings=settings
-        )
-        self._write(ns, events)
+        for _ in range(SCANS):
+            events, delivered = self.groups.decide_read(
+                now, self._index_in(ns), ns, stream, group, consumer, limit, no_ack=no_ack, settings=settings,
+                bound=owner is not None,
+            )  # fmt: skip
+            self._write(ns, events)
+            if delivered or not events:
+                break
         self.members.seen(now, ns, stream, group, consumer, owner)
         return delivered
 
@@ -765,10 +770,14 @@ class Store:
 
     # -- life
 
+    def started(self) -> None:
+        """The memory is new: no connection of before is there."""
+        self.bind()
+        self.begin()
+        self.members.started(self.now)
+        self.end()
+
     def lost(self, error: LogError) -> None:
         """Memory is thrown away: nobody who waits here is served any more."""
         self._transactions.clear()
         self._partition.waiters.lost(unknown_outcome(error))
-
-
-__all__ = ["DEFAULT_NAMESPACE", "PARKED", "Store", "Unavailable"]

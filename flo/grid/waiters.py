@@ -15,8 +15,18 @@ from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
 from flo.api.errors import FloError, Unavailable
+from flo.primitives.group_events import GroupAcked, GroupDeleted, GroupFreed, GroupLeft
 from flo.primitives.kv_events import KvCommitted, KvDeleted, KvIncremented, KvPut
 from flo.primitives.machine import Event, Refused
+from flo.primitives.queue_events import (
+    QueueBatchEnqueued,
+    QueueDue,
+    QueueEnqueued,
+    QueueExpired,
+    QueueNacked,
+    QueueRequeued,
+)
+from flo.primitives.stream_events import StreamAppended, StreamCopied, StreamDeleted
 
 WAITERS: Final = 65_536  # of one node
 
@@ -26,9 +36,14 @@ Topic: TypeAlias = tuple[str, str, bytes | str]
 Attempt: TypeAlias = Callable[[], tuple[Any] | None]  # the result in a tuple, or None: still nothing
 Done: TypeAlias = Callable[[Any], None]
 
-KV_PUTS: Final = frozenset({KvPut.KIND, KvIncremented.KIND, KvDeleted.KIND})
-QUEUE_KINDS: Final = range(200, 250)
-STREAM_KINDS: Final = range(300, 350)
+KV_KINDS: Final = frozenset({KvPut.KIND, KvIncremented.KIND, KvDeleted.KIND})
+QUEUE_KINDS: Final = frozenset(
+    event.KIND for event in (QueueEnqueued, QueueBatchEnqueued, QueueNacked, QueueDue, QueueExpired, QueueRequeued)
+)
+STREAM_KINDS: Final = frozenset(
+    event.KIND
+    for event in (StreamAppended, StreamCopied, StreamDeleted, GroupDeleted, GroupLeft, GroupAcked, GroupFreed)
+)
 
 
 class Parked:
@@ -102,7 +117,7 @@ class Waiters:
         """An event was applied: the lines that it may serve are stirred."""
         kind = event.KIND
         lines = self._lines
-        if kind in KV_PUTS:
+        if kind in KV_KINDS:
             topic: Topic = ("kv", event.ns, event.key)  # type: ignore[attr-defined]
             if topic in lines:
                 self._stirred[topic] = None

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
+from flo.primitives.groups import Groups
 from flo.primitives.history import unpack
 from flo.primitives.kv import KV
 from flo.primitives.locks import LockGranted, LockMachine
 from flo.primitives.machine import Event, Machine
+from flo.primitives.namespace_events import NamespaceDeleted
+from flo.primitives.namespaces import Namespaces
 from flo.primitives.outcome import error
 from flo.primitives.payload import digest_of, is_reference
+from flo.primitives.queues import Queues
 from flo.primitives.run import RunMachine
 from flo.primitives.run_actions import Actions
 from flo.primitives.run_decide import advance, parent_answer, resolve, stop, sweep, timer
 from flo.primitives.run_state import Note, Run
+from flo.primitives.stream_events import StreamDeleted, StreamTrimmed
+from flo.primitives.streams import Streams
+
+RUN_BYTES: Final = 2_048  # memory of a run, about
+FIRST_SECTIONS: Final = frozenset(
+    {"runs", "kv", "locks"}
+)  # of every snapshot; later machines begin empty without theirs
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -29,8 +41,15 @@ class Machines:
         self.runs = RunMachine()
         self.kv = KV()
         self.locks = LockMachine()
+        self.namespaces = Namespaces()
+        self.queues = Queues()
+        self.streams = Streams()
+        self.groups = Groups(self.streams)
         self.actions = Actions(self.runs, self.kv, runtime)
-        self._all: tuple[Machine, ...] = (self.runs, self.kv, self.locks)
+        self._all: tuple[Machine, ...] = (
+            self.runs, self.kv, self.locks, self.namespaces, self.queues, self.streams, self.groups
+        )  # fmt: skip
+        self._timed: tuple[Machine, ...] = (self.kv, self.queues, self.streams, self.groups)  # besides the runs
         self._decoders: dict[tuple[int, int], msgspec.msgpack.Decoder[Event]] = {}
         self.by_kind: dict[int, Callable[[Event, int, int], None]] = {}  # what applies an event
         for machine in self._all:
@@ -39,6 +58,9 @@ class Machines:
                 self.by_kind[kind] = machine.apply
         self.by_kind.update(self.runs.by_kind)
         self.by_kind[LockGranted.KIND] = self._lock_granted
+        self.by_kind[StreamTrimmed.KIND] = self._stream_trimmed
+        self.by_kind[StreamDeleted.KIND] = self._stream_deleted
+        self.by_kind[NamespaceDeleted.KIND] = self._namespace_deleted
 
     def apply(self, event: Event, index: int, now: int) -> None:
         self.by_kind[event.KIND](event, index, now)
@@ -58,6 +80,30 @@ class Machines:
         if run is not None and task is not None:
             self.runs.follow_ups.append(("advance", run, task, 0))
 
+    def _stream_trimmed(self, event: Event, index: int, now: int) -> None:
+        self.streams.apply(event, index, now)
+        assert isinstance(event, StreamTrimmed)
+        self.groups.trimmed(event.ns, event.stream, event.first_ordinal)
+
+    def _stream_deleted(self, event: Event, index: int, now: int) -> None:
+        self.streams.apply(event, index, now)
+        assert isinstance(event, StreamDeleted)
+        self.groups.stream_deleted(event.ns, event.stream)
+
+    def _namespace_deleted(self, event: Event, index: int, now: int) -> None:
+        self.namespaces.apply(event, index, now)
+        assert isinstance(event, NamespaceDeleted)
+        self.groups.drop_namespace(event.ns)
+        self.streams.drop_namespace(event.ns)
+        self.queues.drop_namespace(event.ns)
+        self.kv.drop_namespace(event.ns)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the state holds, about."""
+        held = self.kv.bytes + self.queues.bytes + self.streams.bytes + self.groups.bytes
+        return held + RUN_BYTES * len(self.runs.runs)
+
     def follow_up(self, now: int) -> list[Event]:
         """Decides the next command that an applied event has set off; it belongs into the same frame."""
         what, run, task, n = self.runs.follow_ups.popleft()
@@ -75,10 +121,12 @@ class Machines:
 
     def peek_due(self) -> int | None:
         """At or before the next timer of any machine."""
-        one, other = self.runs.peek_due(), self.kv.next_due()
-        if one is None or other is None:
-            return other if one is None else one
-        return min(one, other)
+        earliest = self.runs.peek_due()
+        for machine in self._timed:
+            due = machine.next_due()
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
 
     def due(self, now: int, index: int) -> list[Event] | None:
         """Decides one timer that is due, of any machine; None when none is."""
@@ -91,9 +139,10 @@ class Machines:
             if not events and n >= 0:
                 self.runs.notes.append(Note("job", task.run, task, n))
             return events
-        kv_due = self.kv.next_due()
-        if kv_due is not None and kv_due <= now:
-            return self.kv.due(now, index)
+        for machine in self._timed:
+            due = machine.next_due()
+            if due is not None and due <= now:
+                return machine.due(now, index)
         return None
 
     def take_notes(self) -> list[Note]:
@@ -108,10 +157,12 @@ class Machines:
     def load(self, sections: dict[str, bytes]) -> None:
         """Replaces all states by a snapshot's. Raises ValueError naming a section that is missing or unknown."""
         known = {machine.name for machine in self._all}
-        if set(sections) != known:
-            raise ValueError(f"a snapshot with the sections {sorted(sections)}, this program knows {sorted(known)}")
+        given = set(sections)
+        if not FIRST_SECTIONS <= given <= known:
+            raise ValueError(f"a snapshot with the sections {sorted(given)}, this program knows {sorted(known)}")
         for machine in self._all:
-            machine.load(sections[machine.name])
+            if machine.name in sections:
+                machine.load(sections[machine.name])
 
     def named_blobs(self) -> frozenset[bytes]:
         """The digests of all blobs that the state names."""
