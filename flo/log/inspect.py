@@ -1,4 +1,4 @@
-"""Looking at a log without owning it: what `flo log verify` and `flo log dump` show.
+"""Looking at a log without owning it: what `flo log verify`, `flo log dump` and `flo server inspect` show.
 
 Nothing is locked or changed, and an owner may go on writing meanwhile: what it is just writing, rolling or
 removing is no damage.
@@ -16,7 +16,7 @@ from flo.log.contract import Frame
 from flo.log.disk import Disk, SystemDisk, read_file
 from flo.log.errors import DirectoryUnusable, LogDamaged
 from flo.log.file.blobs import blob_files
-from flo.log.file.directory import System, read_system
+from flo.log.file.directory import Owner, System, owner_of, read_system
 from flo.log.file.keeper import open_whole
 from flo.log.file.kept import kept_name, open_kept, read_events
 from flo.log.file.recovery import broken_link, content_crc, scan_segment, segment_paths
@@ -30,7 +30,7 @@ from flo.log.file.segment import (
     read_footer,
     segment_path,
 )
-from flo.log.file.snapshots import Snapshot, SnapshotInvalid, parse_snapshot, snapshot_paths
+from flo.log.file.snapshots import Snapshot, SnapshotInvalid, check_snapshot, parse_snapshot, snapshot_paths
 from flo.log.frame import CLOSED, FrameInvalid, decode_events
 
 LOOKS: Final = 3  # at a segment whose end looks damaged: an owner may have been writing it
@@ -52,6 +52,7 @@ class SnapshotReport:
     file: str
     index: int  # 0 when it cannot be read
     ok: bool
+    size: int = 0  # bytes
 
 
 @dataclass
@@ -89,6 +90,29 @@ class DumpedEvent:
     version: int
     size: int  # of the payload, in bytes
     value: Any  # what `decode` made of it
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What `survey` found."""
+
+    directory: str
+    system: System
+    owner: Owner | None  # who locked it last; it need not be there any more
+    shards: list[Report]
+
+    @property
+    def damage(self) -> Problem | None:
+        """The first."""
+        return next((problem for shard in self.shards for problem in shard.problems), None)
+
+
+def survey(directory: str, *, disk: Disk | None = None) -> Survey:
+    """The whole directory: its topology, and for each shard what its log holds and whether that is sound. Raises
+    DirectoryUnusable when there is none."""
+    disk = disk or SystemDisk()
+    system = _system(disk, directory)
+    return Survey(directory, system, owner_of(directory, disk), [verify(directory, disk=disk)])
 
 
 def verify(directory: str, *, disk: Disk | None = None) -> Report:
@@ -301,7 +325,7 @@ def _verify_snapshots(disk: Disk, folder: str, system: System, report: Report) -
     newest = 0
     for path in snapshot_paths(disk, folder):
         try:
-            snapshot = parse_snapshot(read_file(disk, path), bytes.fromhex(system.log_id))
+            snapshot = check_snapshot(disk, path, bytes.fromhex(system.log_id))
         except FileNotFoundError:
             continue  # its owner has removed it meanwhile
         except SnapshotInvalid as error:
@@ -309,7 +333,7 @@ def _verify_snapshots(disk: Disk, folder: str, system: System, report: Report) -
             report.snapshots.append(SnapshotReport(path, 0, False))
             continue
         newest = snapshot.covers
-        report.snapshots.append(SnapshotReport(path, snapshot.covers, True))
+        report.snapshots.append(SnapshotReport(path, snapshot.covers, True, snapshot.size))
     return newest
 
 

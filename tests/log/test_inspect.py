@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from flo.log.errors import DirectoryUnusable
 from flo.log.file.backend import FileBackend
-from flo.log.inspect import dump, newest_snapshot, read_frames, verify
+from flo.log.inspect import dump, newest_snapshot, read_frames, survey, verify
 from tests.log.support import append, owned
 
 
@@ -77,6 +78,37 @@ def test_a_changed_byte_of_a_sealed_segment_is_a_problem(log: FileBackend, offse
 
     report = verify(log.directory.path)
     assert [problem.file for problem in report.problems] == [str(sealed)] or report.warnings
+
+
+def test_a_survey_tells_topology_ranges_snapshots_and_the_first_damage(log: FileBackend):
+    log.put_snapshot(60, {"kv": b"state"}, frozenset(), live=lambda first, last: range(first, last + 1))
+    log.put_snapshot(100, {"kv": b"state"}, frozenset(), live=lambda first, last: range(first, last + 1))
+    append(log, b"the owner goes on")
+    found = survey(log.directory.path)
+
+    assert (found.system.shards, found.system.partitions, found.damage) == (1, 4096, None)
+    assert found.owner == (os.getpid(), "")
+    (shard,) = found.shards
+    assert (shard.first_index, shard.last_index) == (log._segments[0].first_index, 101)
+    assert [(snapshot.index, snapshot.ok, snapshot.size) for snapshot in shard.snapshots] == [
+        (60, True, os.path.getsize(shard.snapshots[0].file)),
+        (100, True, os.path.getsize(shard.snapshots[1].file)),
+    ]
+    assert shard.segments == len(log._segments)
+    assert shard.segment_bytes == log.segment_bytes
+    assert (shard.kept_files, shard.kept_bytes, shard.kept_events) == (
+        len(log._keeper.files),
+        log.kept_bytes,
+        shard.first_index - 1,
+    )
+    log.close()
+    assert survey(log.directory.path).damage is None
+
+    (kept, *_) = sorted((Path(log.directory.shard) / "kept").iterdir())
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    damage = survey(log.directory.path).damage
+    assert damage is not None
+    assert damage.file == str(kept)
 
 
 def test_a_place_without_a_log_is_named(tmp_path: Path):

@@ -256,6 +256,38 @@ def test_another_topology_is_refused_and_changes_nothing(data: Path):
     log.close()
 
 
+def test_partitions_follow_the_shards_unless_they_are_configured(data: Path):
+    for shards, partitions, wanted in ((0, 0, 4_096), (256, 0, 8_192), (3, 5, 5), (256, 16_384, 16_384)):
+        log = FileBackend(str(data / f"{shards}-{partitions}"), shards=shards, partitions=partitions)
+        assert log.open().partitions == wanted
+        log.close()
+        system = json.loads((data / f"{shards}-{partitions}" / "SYSTEM").read_text())
+        assert (system["shards"], system["partitions"]) == (shards or 1, wanted)
+
+    with pytest.raises(DirectoryUnusable, match="partitions 5 are fewer than shards 6"):
+        FileBackend(str(data / "new"), shards=6, partitions=5).open()
+
+
+def test_partitions_that_were_not_recorded_are_adopted_as_configured(data: Path):
+    written(data)
+    system = json.loads((data / "SYSTEM").read_text())
+    (data / "SYSTEM").write_text(json.dumps({**system, "partitions": 0}))
+
+    log = FileBackend(str(data), partitions=64)
+    assert log.open().partitions == 64
+    log.close()
+
+
+def test_an_embedded_directory_has_one_shard(data: Path):
+    written(data)
+    (data / "SYSTEM").unlink()
+
+    with pytest.raises(TopologyMismatch, match="shards 1, not 4"):
+        FileBackend(str(data), shards=4).open()
+    assert not (data / "SYSTEM").exists()
+    assert opened(data)[0].last_index == 20
+
+
 @pytest.mark.parametrize("shards", [-1, 257])
 def test_a_topology_out_of_bounds_is_refused(data: Path, shards: int):
     with pytest.raises(DirectoryUnusable, match=f"shards {shards}"):

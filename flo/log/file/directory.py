@@ -12,7 +12,8 @@ from flo.log.errors import DirectoryLocked, DirectoryUnusable, LogFenced, Topolo
 
 VERSION: Final = 1  # of the directory's layout
 SHARDS_MAX: Final = 256
-PARTITIONS_DEFAULT: Final = 4096
+PARTITIONS_MIN: Final = 4096  # unless configured otherwise
+PARTITIONS_PER_SHARD: Final = 32  # at least, unless configured otherwise
 PARTITIONS_MAX: Final = 16_384
 LOG_ID_BYTES: Final = 16
 OWNER_BYTES_MAX: Final = 65_536
@@ -47,7 +48,7 @@ class Directory:
         self._shards = shards
         self._partitions = partitions
         self._lock: int | None = None
-        self.system = System(1, PARTITIONS_DEFAULT, 0, VERSION, "")
+        self.system = System(1, auto_partitions(1), 0, VERSION, "")
         self.recorded = False  # whether SYSTEM is on the disk
 
     def open(self) -> None:
@@ -119,7 +120,7 @@ class Directory:
             ("partitions", self._partitions, PARTITIONS_MAX),
         ):
             if not 0 <= value <= limit:
-                raise DirectoryUnusable(f"{name} {value} is not in 0..{limit}")
+                raise DirectoryUnusable(f"{name} {value} is not in 1..{limit}", hint=f"0 leaves {name} as they are")
         path = os.path.join(self.path, "SYSTEM")
         if self.disk.exists(path):
             self.system = read_system(self.disk, path)
@@ -129,7 +130,7 @@ class Directory:
             if stored.partitions:
                 self._adopt("partitions", stored.partitions, self._partitions)
             else:
-                self.system = stored._replace(partitions=self._partitions or PARTITIONS_DEFAULT)
+                self.system = stored._replace(partitions=self._partitions_for(stored.shards))
             return
         folders = [name for name in self.disk.list_directory(self.path) if _SHARD_FOLDER.fullmatch(name)]
         if folders not in ([], ["00000"]):
@@ -137,7 +138,18 @@ class Directory:
                 f"{self.path} holds the data folders {', '.join(folders)} but no SYSTEM file",
                 hint="restore SYSTEM from a backup of this directory: it says how the data is spread",
             )
-        self.system = System(self._shards or 1, self._partitions or PARTITIONS_DEFAULT, 0, VERSION, "")
+        if folders:
+            self._adopt("shards", 1, self._shards)
+        shards = self._shards or 1
+        self.system = System(shards, self._partitions_for(shards), 0, VERSION, "")
+
+    def _partitions_for(self, shards: int) -> int:
+        partitions = self._partitions or auto_partitions(shards)
+        if partitions < shards:
+            raise DirectoryUnusable(
+                f"partitions {partitions} are fewer than shards {shards}", hint="each shard needs at least one"
+            )
+        return partitions
 
     def _adopt(self, name: str, stored: int, asked: int) -> None:
         if asked and asked != stored:
@@ -145,6 +157,11 @@ class Directory:
                 f"TopologyMismatch: {self.path} was made with {name} {stored}, not {asked}",
                 hint=f"start with {name} 0 (as it is) or {stored}",
             )
+
+
+def auto_partitions(shards: int) -> int:
+    """How many there are when nobody says."""
+    return min(max(PARTITIONS_MIN, PARTITIONS_PER_SHARD * shards), PARTITIONS_MAX)
 
 
 def owner_of(path: str, disk: Disk | None = None) -> Owner | None:
