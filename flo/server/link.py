@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
+from flo.api.clock import Clock, SystemClock
 from flo.api.errors import FloError
 from flo.server.turn_link import REPLY_BYTES, Link
 from flo.server.turns import Turns
@@ -71,6 +72,7 @@ class Connections:
     turns: Turns
     store: Any
     loop: asyncio.AbstractEventLoop
+    clock: Clock = field(default_factory=SystemClock)
     dashboard_port: int = 0  # 0: none; plain HTTP then gets 404
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     links: dict[ClientLink, None] = field(default_factory=dict)
@@ -87,8 +89,8 @@ class ClientLink(Link, asyncio.Protocol):
     """One connection. Its speaker reaches what it needs through it: `submit`, `reply`, `store`, `turns`, `finish`."""
 
     __slots__ = (
-        "connections", "turns", "store", "number", "protocol", "speaker", "transport", "wrap", "_first", "_slow",
-        "_linger", "_lingering",
+        "connections", "turns", "store", "number", "protocol", "speaker", "transport", "wrap", "goodbye", "_first",
+        "_slow", "_linger", "_lingering",
     )  # fmt: skip
 
     def __init__(self, connections: Connections) -> None:
@@ -101,6 +103,7 @@ class ClientLink(Link, asyncio.Protocol):
         self.speaker: Speaker | None = None
         self.transport: asyncio.Transport | None = None
         self.wrap: Callable[[bytes], bytes] | None = None  # replies into the frames of an outer protocol
+        self.goodbye: Callable[[], bytes] | None = None  # the outer protocol's last frame
         self._first = b""  # what has arrived before the protocol was known
         self._slow = False  # the transport holds bytes back
         self._linger: asyncio.TimerHandle | None = None
@@ -185,6 +188,8 @@ class ClientLink(Link, asyncio.Protocol):
             return
         self._lingering = True
         self.paused = True
+        if self.goodbye is not None:
+            transport.write(self.goodbye())
         if self.protocol and transport.can_write_eof():
             transport.write_eof()
             transport.resume_reading()

@@ -120,7 +120,7 @@ class Chunk:
 class Batch:
     """Replies that may leave once `index` is durable."""
 
-    __slots__ = ("_wake", "index", "replies", "freed", "loads", "ready", "error")
+    __slots__ = ("_wake", "index", "replies", "freed", "loads", "late", "ready", "error")
 
     def __init__(self, wake: Callable[[], None], index: int) -> None:
         self._wake = wake
@@ -128,6 +128,7 @@ class Batch:
         self.replies: list[tuple[Link, bytes]] = []
         self.freed: list[Link] | None = None  # whose late reply this is, so that they go on
         self.loads: list[tuple[Link, int, Callable[[], bytes]]] | None = None
+        self.late = False  # a link may have several replies in it
         self.ready = False
         self.error: LogError | None = None
 

@@ -91,6 +91,7 @@ class Turns:
         with self._outbox_lock:
             batch, fresh = self._late()
             batch.replies.append((link, data))
+            batch.late = True
             link.replied += len(data)
             if link.holds:
                 self._free(batch, link)
@@ -452,7 +453,7 @@ class Turns:
         with self._outbox_lock:
             while outbox and outbox[0].ready:
                 ready.append(outbox.popleft())
-        if len(ready) == 1 and ready[0].error is None:
+        if len(ready) == 1 and ready[0].error is None and not ready[0].late:
             for link, data in ready[0].replies:
                 self._write(link, data)
         elif ready:
