@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from flo.grid.partition import replay
@@ -14,16 +18,35 @@ def rebuilt(backend: LogBackend, runtime: str) -> tuple[Machines, int]:
     """Machines from the newest snapshot and the log after it, with the snapshot's index (0 without one). What is
     derived from their state is not set yet: `runs.rebuild_derived()`. Raises LogDamaged."""
     machines = Machines(runtime)
-    snapshot = backend.get_snapshot()
-    index = 0
-    if snapshot is not None:
-        index = snapshot[0]
-        try:
-            machines.load(snapshot[1])
-        except (ValueError, msgspec.MsgspecError) as wrong:
-            raise LogDamaged(
-                f"the snapshot at index {index} cannot be read: {wrong}",
-                hint="it was written by a newer release: use that or a newer one",
-            ) from wrong
-    replay(machines, backend.read(index + 1), index + 1)
+    with _no_collection():
+        index = _load(machines, backend)
+        replay(machines, backend.read(index + 1), index + 1)
     return machines, index
+
+
+def _load(machines: Machines, backend: LogBackend) -> int:
+    snapshot = backend.get_snapshot()
+    if snapshot is None:
+        return 0
+    index, sections = snapshot
+    try:
+        machines.load(sections)
+    except (ValueError, msgspec.MsgspecError) as wrong:
+        raise LogDamaged(
+            f"the snapshot at index {index} cannot be read: {wrong}",
+            hint="it was written by a newer release: use that or a newer one",
+        ) from wrong
+    return index
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """The garbage collector would visit what is being loaded again and again, and find nothing: half of the time of
+    a million keys."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

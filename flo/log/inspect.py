@@ -30,7 +30,7 @@ from flo.log.file.segment import (
     read_footer,
     segment_path,
 )
-from flo.log.file.snapshots import Snapshot, SnapshotInvalid, check_snapshot, parse_snapshot, snapshot_paths
+from flo.log.file.snapshots import Snapshot, SnapshotInvalid, check_snapshot, read_snapshot, snapshot_paths
 from flo.log.frame import CLOSED, FrameInvalid, decode_events
 
 LOOKS: Final = 3  # at a segment whose end looks damaged: an owner may have been writing it
@@ -203,7 +203,7 @@ def newest_snapshot(directory: str, *, disk: Disk | None = None) -> Snapshot | N
     log_id = bytes.fromhex(_system(disk, directory).log_id)
     for path in reversed(snapshot_paths(disk, os.path.join(directory, "00000", "snaps"))):
         try:
-            return parse_snapshot(read_file(disk, path), log_id)
+            return read_snapshot(disk, path, log_id)
         except (SnapshotInvalid, FileNotFoundError):
             continue  # the one before it serves, as for the owner
     return None

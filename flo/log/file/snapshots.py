@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from flo.log.disk import Disk, read_file, replace_file, sync_errors, write_errors
+from flo.log.disk import Disk, replace_file, sync_errors, write_errors
 
 SNAPSHOT_FORMAT: Final = 1
 SNAPSHOTS_KEPT: Final = 2
@@ -88,7 +88,7 @@ class Snapshots:
         with self._lock:
             while self._kept:
                 try:
-                    return parse_snapshot(read_file(self._disk, self._kept[-1].path), log_id)
+                    return read_snapshot(self._disk, self._kept[-1].path, log_id)
                 except (SnapshotInvalid, FileNotFoundError):
                     self._kept.pop()
             return None
@@ -194,60 +194,73 @@ def check_snapshot(disk: Disk, path: str, log_id: bytes) -> Kept:
     """Reads a snapshot without holding it. Raises SnapshotInvalid, FileNotFoundError."""
     handle = disk.open_to_read(path)
     try:
-        size = disk.size(handle)
-        end = size - _CRC.size
-        if end < _HEADER.size:
-            raise SnapshotInvalid("it is no snapshot")
-        head = disk.read(handle, _HEADER.size, 0)
-        crc = 0
-        for offset in range(0, end, READ_BYTES):
-            crc = crc32c(disk.read(handle, min(READ_BYTES, end - offset), offset), crc)
-        covers, _, blob_count = _parse_header(head, crc == _CRC.unpack(disk.read(handle, _CRC.size, end))[0], log_id)
-        start = end - blob_count * _DIGEST_BYTES
-        if start < _HEADER.size:
-            raise SnapshotInvalid("its length is not that of its parts")
-        digests = disk.read(handle, end - start, start)
+        reader = _Reader(disk, handle)
+        covers, section_count, blob_count = reader.header(log_id)
+        for _ in range(section_count):
+            _, length = reader.section()
+            for offset in range(0, length, READ_BYTES):
+                reader.take(min(READ_BYTES, length - offset))
+        return Kept(covers, path, reader.size, reader.blobs(blob_count))
     finally:
         disk.close(handle)
-    return Kept(covers, path, size, _digests(digests))
 
 
-def _parse_header(head: bytes, matches: bool, log_id: bytes) -> tuple[int, int, int]:
-    """Index, number of sections and of blobs. Raises SnapshotInvalid."""
-    magic, layout, owner, index, section_count, blob_count = _HEADER.unpack(head)
-    if magic != _MAGIC:
-        raise SnapshotInvalid("it is no snapshot")
-    if not matches:
-        raise SnapshotInvalid("it does not match its checksum")
-    if layout != SNAPSHOT_FORMAT:
-        raise SnapshotInvalid(f"it has format {layout}; this release knows format {SNAPSHOT_FORMAT}")
-    if owner != log_id:
-        raise SnapshotInvalid(f"it belongs to another log ({owner.hex()})")
-    return index, section_count, blob_count
-
-
-def _digests(data: bytes) -> frozenset[bytes]:
-    return frozenset(data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES))
-
-
-def parse_snapshot(data: bytes, log_id: bytes) -> Snapshot:
-    """Raises SnapshotInvalid."""
-    end = len(data) - _CRC.size
-    if end < _HEADER.size:
-        raise SnapshotInvalid("it is no snapshot")
-    with memoryview(data) as view:
-        matches = crc32c(view[:end]) == _CRC.unpack_from(data, end)[0]
-    index, section_count, blob_count = _parse_header(data[: _HEADER.size], matches, log_id)
-    sections: dict[str, bytes] = {}
-    offset = _HEADER.size
+def read_snapshot(disk: Disk, path: str, log_id: bytes) -> Snapshot:
+    """The whole snapshot. Raises SnapshotInvalid, FileNotFoundError."""
+    handle = disk.open_to_read(path)
     try:
+        reader = _Reader(disk, handle)
+        covers, section_count, blob_count = reader.header(log_id)
+        sections: dict[str, bytes] = {}
         for _ in range(section_count):
-            name_length, length = _SECTION.unpack_from(data, offset)
-            start = offset + _SECTION.size + name_length
-            sections[data[start - name_length : start].decode()] = data[start : start + length]
-            offset = start + length
-    except (struct.error, UnicodeDecodeError):
-        raise SnapshotInvalid("its sections are not whole") from None
-    if offset + blob_count * _DIGEST_BYTES != end:
-        raise SnapshotInvalid("its length is not that of its parts")
-    return Snapshot(index, sections, _digests(data[offset:end]))
+            name, length = reader.section()
+            sections[name] = reader.take(length)
+        return Snapshot(covers, sections, reader.blobs(blob_count))
+    finally:
+        disk.close(handle)
+
+
+class _Reader:
+    """A snapshot file from its beginning to its end, with the checksum of what was taken. Nothing that it gave is
+    to be trusted before `blobs` has returned."""
+
+    def __init__(self, disk: Disk, handle: int) -> None:
+        self._disk = disk
+        self._handle = handle
+        self.size = disk.size(handle)
+        self._end = self.size - _CRC.size
+        self._offset = 0
+        self._crc = 0
+
+    def take(self, size: int) -> bytes:
+        if size > self._end - self._offset:
+            raise SnapshotInvalid("its parts are longer than it is")
+        data = self._disk.read(self._handle, size, self._offset)
+        self._offset += size
+        self._crc = crc32c(data, self._crc)
+        return data
+
+    def header(self, log_id: bytes) -> tuple[int, int, int]:
+        """Index, number of sections and of blobs."""
+        if self._end < _HEADER.size or not (head := self.take(_HEADER.size)).startswith(_MAGIC):
+            raise SnapshotInvalid("it is no snapshot")
+        _, layout, owner, index, section_count, blob_count = _HEADER.unpack(head)
+        if layout != SNAPSHOT_FORMAT:
+            raise SnapshotInvalid(f"it has format {layout}; this release knows format {SNAPSHOT_FORMAT}")
+        if owner != log_id:
+            raise SnapshotInvalid(f"it belongs to another log ({owner.hex()})")
+        return index, section_count, blob_count
+
+    def section(self) -> tuple[str, int]:
+        """Name and length of the next section."""
+        name_length, length = _SECTION.unpack(self.take(_SECTION.size))
+        return self.take(name_length).decode(errors="replace"), length
+
+    def blobs(self, count: int) -> frozenset[bytes]:
+        """What is left: the digests; then everything is checked."""
+        if self._offset + count * _DIGEST_BYTES != self._end:
+            raise SnapshotInvalid("its length is not that of its parts")
+        data = self.take(count * _DIGEST_BYTES)
+        if self._crc != _CRC.unpack(self._disk.read(self._handle, _CRC.size, self._end))[0]:
+            raise SnapshotInvalid("it does not match its checksum")
+        return frozenset(data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES))
