@@ -24,9 +24,10 @@ Window: TypeAlias = tuple[list[int], list[int], list[bytes]]  # instants, seqs, 
 class DedupTable:
     """`live` in its methods holds the seqs of the live messages, without one that has just ended."""
 
-    __slots__ = ("_ats", "_head", "_keys", "_owners", "_rivals", "_seqs")
+    __slots__ = ("entries", "_ats", "_head", "_keys", "_owners", "_rivals", "_seqs")
 
     def __init__(self) -> None:
+        self.entries = 0  # of the window
         self._owners: dict[bytes, int] = {}
         self._rivals: dict[bytes, list[int]] = {}
         self._ats: array[int] = array("Q")
@@ -50,6 +51,7 @@ class DedupTable:
         self._ats.append(now)
         self._seqs.append(seq)
         self._keys.append(key)
+        self.entries += 1
         return ENTRY_BYTES + len(key)
 
     def expire(self, now: int, live: Collection[int]) -> int:
@@ -61,6 +63,7 @@ class DedupTable:
             key = self._keys[head]
             seq = self._seqs[head]
             head += 1
+            self.entries -= 1
             freed += ENTRY_BYTES + len(key)
             if self._owners.get(key) == seq and seq not in live:
                 self._pass_on(key)
@@ -113,13 +116,14 @@ class DedupTable:
         self._seqs = array("Q", seqs)
         self._keys = keys
         self._head = 0
+        self.entries = len(keys)
         self.purged()
         for seq, key in live:
             self.revived(key, seq)
         return sum(map(len, keys)) + ENTRY_BYTES * len(keys)
 
     def _in_window(self, seq: int) -> bool:
-        return self._head < len(self._seqs) and seq >= self._seqs[self._head]
+        return self.entries > 0 and seq >= self._seqs[self._head]
 
     def _pass_on(self, key: bytes) -> None:
         rivals = self._rivals.get(key)

@@ -77,7 +77,9 @@ class Queue:
             self.ready.add(item)
         if dedup_key:
             size += len(dedup_key) + self.dedup.enqueued(dedup_key, seq, now)
-        self.bytes += size - self.dedup.expire(now, self.items)
+        if self.dedup.entries:
+            size -= self.dedup.expire(now, self.items)
+        self.bytes += size
 
     def hand_out(
         self, now: int, seqs: Sequence[int], attempts: Sequence[int], deadline: int, visibility_ms: int
