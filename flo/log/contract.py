@@ -79,8 +79,9 @@ class LogBackend(Protocol):
         """After OutcomeUnknown: reads back whether these frames are in the log."""
         ...
 
-    def reserve(self, size: int) -> bool:
-        """Whether there is room for this many bytes more, with what is kept back for deletes and timers."""
+    def reserve(self, size: int, pending: int = 0) -> bool:
+        """Whether there is room for this many bytes more, besides what is kept back for deletes and timers.
+        `pending` bytes were granted before and are not appended yet (`GroupCommit.pending_bytes`)."""
         ...
 
     def read(self, from_index: int = 1) -> Iterator[Frame]:

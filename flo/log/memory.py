@@ -128,7 +128,7 @@ class MemoryBackend:
         with self.store.lock:
             return self.store.last_index >= frames[-1].first_index + len(frames[-1].events) - 1
 
-    def reserve(self, size: int) -> bool:
+    def reserve(self, size: int, pending: int = 0) -> bool:
         return self.room is None or size <= self.room
 
     def read(self, from_index: int = 1) -> Iterator[Frame]:

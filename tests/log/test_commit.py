@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from flo.log.commit import SETTLE_ATTEMPTS, GroupCommit
 from flo.log.contract import Frame
 from flo.log.errors import LogError, LogFenced, NoSpace, OutcomeUnknown, SyncFailed, TooLarge
+from flo.log.file.backend import RESERVE_BYTES, FileBackend
 from flo.log.frame import BATCH_BYTES, FRAME_BYTES, FRAME_EVENTS
 from flo.log.memory import MemoryBackend
+from flo.log.simdisk import SimDisk
 from tests.log.support import Watcher, events, owned, payloads
 
 
@@ -228,3 +231,80 @@ def test_many_threads_wait_for_what_many_batches_bring(log: MemoryBackend):
 
     assert answers == [True] * 400
     assert len(set(payloads(log))) == 400
+
+
+class FullDisk:
+    """A log on a small simulated disk, filled until growing writes are refused."""
+
+    def __init__(self) -> None:
+        self.disk = SimDisk()
+        self.log = owned(FileBackend("/data", disk=self.disk))
+        self.disk.capacity = 24 * 1024 * 1024
+        self.commit = GroupCommit(self.log, lambda index: None, lambda error: None, thread=False)
+        self.written: list[bytes] = []
+
+    def write(self, payload: bytes) -> None:
+        self.commit.add(events(payload), 1)
+        self.written.append(payload)
+
+    def fill(self) -> None:
+        payload = b"x" * 50_000
+        while self.log.reserve(len(payload) + 200, self.commit.pending_bytes):
+            self.write(payload)
+            if len(self.written) % 7 == 0:
+                self.commit.pump()
+
+
+def test_growing_writes_are_refused_while_what_frees_space_goes_through():
+    full = FullDisk()
+    full.fill()
+    full.commit.pump()
+    assert full.commit.stalled is None
+    assert not full.log.reserve(60_000)
+    assert RESERVE_BYTES <= full.disk.free_bytes("/") + full.log._writer.room < RESERVE_BYTES + 60_000
+
+    for number in range(100):
+        full.write(b"delete %d" % number * 5_000)
+        full.commit.pump()
+        assert full.commit.stalled is None
+    assert payloads(full.log) == full.written
+
+
+def test_a_disk_that_others_fill_stalls_the_log_and_refuses_growing_writes():
+    full = FullDisk()
+    assert full.log.reserve(1_000)
+    full.disk.capacity = 1
+    full.write(b"y" * 2_000_000)
+    full.commit.pump()
+    assert full.commit.stalled is not None
+    assert not full.log.reserve(1)
+
+    full.disk.capacity = 64 * 1024 * 1024
+    assert full.log.reserve(1)
+    full.commit.pump()
+    assert full.commit.stalled is None
+    assert payloads(full.log) == full.written
+
+
+def test_a_stalled_flush_resumes_within_a_second_when_room_returns():
+    disk = SimDisk()
+    log = owned(FileBackend("/data", disk=disk))
+    stalled = threading.Event()
+    append = log.append
+
+    def watched(frames: Sequence[Frame]) -> None:
+        try:
+            append(frames)
+        except NoSpace:
+            stalled.set()
+            raise
+
+    log.append = watched  # type: ignore[method-assign]
+    disk.capacity = 1
+    commit = GroupCommit(log, lambda index: None, lambda error: None)
+    last = commit.add(events(b"z" * 2_000_000), 1)
+    assert stalled.wait(10)
+    disk.capacity = None
+
+    assert commit.wait(last, timeout=1.0)
+    commit.close()

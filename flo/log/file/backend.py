@@ -73,8 +73,8 @@ class FileBackend:
         self._epoch = 0
         self._dirty = False  # written to since the mark of an orderly close
         self._broken: LogError | None = None
-        self._free = 0
-        self._granted = 0
+        self._free = 0  # room when it was last looked at
+        self._granted = 0  # of it, since then
         self.written_bytes = 0  # of frames, since `open`
         self._background = background
         self._flush_thread = flush_thread
@@ -275,15 +275,16 @@ class FileBackend:
             self._sync_writer(writer)
             self._synced = max(self._synced, target)
 
-    def reserve(self, size: int) -> bool:
+    def reserve(self, size: int, pending: int = 0) -> bool:
         self._granted += size
         if self._granted + RESERVE_BYTES <= self._free:
             return True
         writer = self._writer
         room = writer.room if writer is not None else 0
-        self._free = min(self._disk.free_bytes(self.directory.path) + room, LOOK_BYTES + RESERVE_BYTES + size)
+        free = self._disk.free_bytes(self.directory.path) + room - pending
+        self._free = min(free, LOOK_BYTES + RESERVE_BYTES + size)
         self._granted = size
-        return size + RESERVE_BYTES <= self._free
+        return size + RESERVE_BYTES <= free
 
     def _usable(self) -> SegmentWriter:
         if self._broken is not None:
