@@ -1,4 +1,4 @@
-"""What the calls of flo.server.calls have in common: results, waits, ids, messages that are not there."""
+"""What the calls of flo.server.calls have in common: results, waits, ids, records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 
 from flo.primitives.machine import Refused
-from flo.primitives.queue_pages import Settled
 from flo.primitives.stream_pages import Record, StreamId
 from flo.primitives.stream_rules import format_id
 from flo.server.operations.session import WireSession
@@ -36,13 +35,6 @@ def checked_wait(name: str, milliseconds: int) -> int:
     if not 0 <= milliseconds <= WAIT_MS:
         raise Refused("bad_argument", f"{name} must be 0 to {WAIT_MS}, not {milliseconds}")
     return milliseconds
-
-
-def some_found(settled: Settled) -> Settled:
-    """Refuses when none of the messages was found."""
-    if settled.count == 0 and settled.missing:
-        raise Refused("not_found", "message not found in this queue", {"missing": settled.missing})
-    return settled
 
 
 def id_text(id: StreamId | None) -> str | None:

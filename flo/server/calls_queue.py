@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from flo.primitives.machine import Refused
-from flo.server.call import Performers, checked_wait, reply, some_found
+from flo.server.call import Performers, checked_wait, reply
 from flo.server.operations.session import WireSession
 from flo.wire import calls
 from flo.wire.frames import Request
@@ -58,17 +58,17 @@ def _dequeued(session: WireSession, store: Store, request: Request, served: Any)
 
 
 def ack(session: WireSession, store: Store, request: Request, asked: calls.QueueSeqs) -> bytes:
-    return reply(request, some_found(store.ack(request.ns, asked.queue, asked.seqs)))
+    return reply(request, store.ack(request.ns, asked.queue, asked.seqs))
 
 
 def nack(session: WireSession, store: Store, request: Request, asked: calls.QueueNack) -> bytes:
     settled = store.nack(request.ns, asked.queue, asked.seqs, dlq=asked.dlq, delay_ms=asked.delay_ms)
-    return reply(request, some_found(settled))
+    return reply(request, settled)
 
 
 def touch(session: WireSession, store: Store, request: Request, asked: calls.QueueTouch) -> bytes:
     settled = store.touch_messages(request.ns, asked.queue, asked.seqs, extend_ms=asked.extend_ms)
-    return reply(request, some_found(settled))
+    return reply(request, settled)
 
 
 def peek(session: WireSession, store: Store, request: Request, asked: calls.QueuePeek) -> bytes:
@@ -100,11 +100,11 @@ def dlq_list(session: WireSession, store: Store, request: Request, asked: calls.
 
 
 def dlq_requeue(session: WireSession, store: Store, request: Request, asked: calls.QueueSeqs) -> bytes:
-    return reply(request, some_found(store.dlq_requeue(request.ns, asked.queue, asked.seqs)))
+    return reply(request, store.dlq_requeue(request.ns, asked.queue, asked.seqs))
 
 
 def dlq_delete(session: WireSession, store: Store, request: Request, asked: calls.QueueSeqs) -> bytes:
-    return reply(request, some_found(store.dlq_delete(request.ns, asked.queue, asked.seqs)))
+    return reply(request, store.dlq_delete(request.ns, asked.queue, asked.seqs))
 
 
 def dlq_purge(session: WireSession, store: Store, request: Request, asked: calls.QueueName) -> bytes:

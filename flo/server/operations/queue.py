@@ -1,4 +1,4 @@
-"""Operations on queues. A seq that is not known is no error here but for `touch`: clients repeat acks."""
+"""Operations on queues. Acks and nacks of messages that are not there are fine here: clients repeat them."""
 
 from __future__ import annotations
 
@@ -84,27 +84,34 @@ def _dequeued(session: WireSession, store: Store, request: Request, served: tupl
 
 
 def ack(session: WireSession, store: Store, request: Request) -> bytes:
-    store.ack(request.ns, text(request.key), decode_seqs(request.value))
+    seqs = decode_seqs(request.value)
+    try:
+        store.ack(request.ns, text(request.key), seqs)
+    except Refused as refused:
+        _must_be_missing(refused)
     return encode_reply(OK, request.request_id)
 
 
 def nack(session: WireSession, store: Store, request: Request) -> bytes:
     options = request.options
-    store.nack(
-        request.ns,
-        text(request.key),
-        decode_seqs(request.value),
-        dlq=flag(options, SEND_TO_DLQ),
-        delay_ms=integer(options, DELAY_MS, 0),
-    )
+    seqs = decode_seqs(request.value)
+    dlq = flag(options, SEND_TO_DLQ)
+    delay_ms = integer(options, DELAY_MS, 0)
+    try:
+        store.nack(request.ns, text(request.key), seqs, dlq=dlq, delay_ms=delay_ms)
+    except Refused as refused:
+        _must_be_missing(refused)
     return encode_reply(OK, request.request_id)
+
+
+def _must_be_missing(refused: Refused) -> None:
+    if refused.kind != "not_found":
+        raise refused
 
 
 def touch(session: WireSession, store: Store, request: Request) -> bytes:
     extend_ms = integer(request.options, EXTEND_MS, 0)
     settled = store.touch_messages(request.ns, text(request.key), decode_seqs(request.value), extend_ms=extend_ms)
-    if settled.count == 0 and settled.missing:
-        raise Refused("not_found", "message not found in this queue")
     return encode_reply(OK, request.request_id, u32(settled.count))
 
 
