@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -52,6 +52,23 @@ def outside_path(directory: str) -> str:
     return os.path.join(parent, name + ".sock")
 
 
+class Wire(Protocol):
+    """Performs a guest's operations of the wire protocol (flo.server.guest_session)."""
+
+    def perform(self, frame: bytes) -> None:
+        """Performs the request in this frame, which is answered later. Raises BadArgument."""
+
+    def settle(self, seconds: float) -> bool:
+        """Waits until everything performed is answered, but for what waits for something to happen."""
+
+    def close(self) -> None:
+        """The guest has gone."""
+
+
+OpenWire: TypeAlias = Callable[[Callable[[int, "bytes | FloError"], None]], Wire]
+"""Gets what takes a call's number and the frame of its reply, or why there is none."""
+
+
 class Gateway:
     """Serves `grid` on a unix socket. The caller owns the data directory: whatever lies at the path is stale.
 
@@ -64,10 +81,12 @@ class Gateway:
         directory: str,
         *,
         version: str = "",
+        wire: OpenWire | None = None,
         guests_max: int = limits.GUESTS,
         buffer_bytes_max: int = GUEST_BUFFER_BYTES,
     ) -> None:
         self._grid = grid
+        self._open_wire = wire
         self._hello = Hello(guests.PROTOCOL, version, os.getpid())
         self._guests_max = guests_max
         self._buffer_bytes_max = buffer_bytes_max
@@ -114,7 +133,7 @@ class Gateway:
             threading.Thread(target=self._serve, args=(sock,), name="flo-guest", daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        guest = _Guest(sock, self._grid, self._buffer_bytes_max)
+        guest = _Guest(sock, self._grid, self._buffer_bytes_max, self._open_wire)
         with self._lock:
             full = len(self._guests) >= self._guests_max
             if not full:
@@ -138,9 +157,13 @@ class Gateway:
 class _Guest:
     """One attached process."""
 
-    def __init__(self, sock: socket.socket, grid: Grid, buffer_bytes_max: int) -> None:
+    def __init__(
+        self, sock: socket.socket, grid: Grid, buffer_bytes_max: int, open_wire: OpenWire | None = None
+    ) -> None:
         self._sock = sock
         self._grid = grid
+        self._open_wire = open_wire
+        self._wires: Wire | None = None
         self._buffer_bytes_max = buffer_bytes_max
         self._busy = threading.Lock()  # held while a call is made
         self._leaving = False
@@ -182,8 +205,10 @@ class _Guest:
         """A planned stop: the call in progress is answered, those after it were not begun."""
         idle = self._busy.acquire(timeout=LEAVE_SECONDS)
         self._leaving = True
-        if idle:
+        # what is not answered by then may have been begun: the guest must not be told that it was not
+        if idle and (self._wires is None or self._wires.settle(LEAVE_SECONDS)):
             self._send(guests.framed(Answer(0, guests.BYE), guests.ANSWER_BYTES))
+        if idle:
             self._busy.release()
         self._drain()
         self.close()
@@ -200,6 +225,9 @@ class _Guest:
             watches, self._watches = self._watches, {}
         for unwatch in watches.values():
             unwatch()
+        wires, self._wires = self._wires, None
+        if wires is not None:
+            wires.close()
         with suppress(OSError):  # the guest may have closed first
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -210,6 +238,8 @@ class _Guest:
                 raise BadArgument(f"the owner of the directory knows no call {call.method!r}")
             arguments = guests.ARGUMENTS[call.method].decode(call.body)
             body = getattr(self, "_" + call.method)(call, *arguments)
+            if body is None:
+                return  # it is answered later
             frame = guests.framed(Answer(call.number, guests.RESULT, body), guests.ANSWER_BYTES)
         except Exception as error:  # noqa: BLE001 - the guest gets whatever went wrong
             frame = guests.framed(Answer(call.number, guests.ERROR, guests.encode_error(error)), guests.ANSWER_BYTES)
@@ -274,6 +304,20 @@ class _Guest:
         if not keep:
             unwatch()
         return b"null"
+
+    def _wire(self, call: guests.Call) -> None:
+        if self._wires is None:
+            if self._open_wire is None:
+                raise BadArgument("the owner of the directory keeps no keys, queues and streams")
+            self._wires = self._open_wire(self._answer_wire)
+        self._wires.perform(call.data)
+
+    def _answer_wire(self, number: int, answer: bytes | FloError) -> None:
+        if isinstance(answer, FloError):
+            sent = Answer(number, guests.ERROR, guests.encode_error(answer))
+        else:
+            sent = Answer(number, guests.RESULT, answer)
+        self._send(guests.framed(sent, guests.ANSWER_BYTES))
 
     def _unwatch(self, call: guests.Call, number: int) -> bytes:
         with self._watches_lock:

@@ -34,6 +34,7 @@ from flo.grid.rebuild import rebuilt
 from flo.grid.records import Records
 from flo.grid.release import Releases, unknown_outcome
 from flo.grid.requests import checked_start, wrong_signal
+from flo.grid.run_waits import RunWaits
 from flo.grid.snapshotter import SNAPSHOT_BYTES_MIN, Snapshotter
 from flo.grid.store import Store
 from flo.grid.strands import Strands
@@ -125,14 +126,15 @@ class Node:
         self.jobs = Jobs(
             self.partition, self.payloads, self.releases, session, log_id, self._executes, self._after
         )  # fmt: skip
-        self.strands = Strands(
-            self.partition, self.payloads, backend.get_blob, self.jobs.claim_for, entropy, self._after,
-            speculation_bytes=speculation_bytes,
-        )  # fmt: skip
         self.store = Store(
             self.partition, self.releases, Pressure(backend, memory_budget),
             Transactions(partitions, entropy), Records(self.hot, backend.read_events), self._after,
         )  # fmt: skip
+        self.strands = Strands(
+            self.partition, self.payloads, self.store.records, backend.get_blob, self.jobs.claim_for, entropy,
+            self._after, speculation_bytes=speculation_bytes,
+        )  # fmt: skip
+        self._run_waits = RunWaits(self.partition, self.payloads, self.store.records, entropy)
         self._archivist = Archivist(self.partition, self.payloads, self._await_durable)
         self._tick_at = NEVER
         self._tick_changed = threading.Event()
@@ -186,7 +188,7 @@ class Node:
             raise
         with node.partition.lock:
             node.partition.commit([], node.partition.now())
-            node.store.started()
+            node.begin_serving()
         node._after()
         return node
 
@@ -219,6 +221,12 @@ class Node:
         finally:
             self.watches.lost()
             self._backend.close()
+
+    def begin_serving(self) -> None:
+        """The memory is new: whoever waited in the memory before, or was connected, is found again or given up. Called
+        with the lock held."""
+        self.store.started()
+        self._run_waits.started()
 
     def publish_socket(self, socket: str) -> None:
         """Tells other processes where this owner listens, where the log has a place for it."""
@@ -353,7 +361,7 @@ class Node:
             executing, self._executing = self._executing, set()
             with suppress(Unavailable):  # broken again: the next rebuild is the end
                 self.partition.commit([], self.partition.now())
-                self.store.started()
+                self.begin_serving()
                 for run_id in executing:
                     if run_id in machines.runs.runs:
                         self._begin_execution(machines.runs.runs[run_id])
@@ -364,11 +372,15 @@ class Node:
 
     def _on_notes(self, notes: list[Note]) -> None:
         """Called with the lock held, at the end of every command that has something to tell."""
-        strands, jobs, watches = self.strands, self.jobs, self.watches
+        strands, jobs, watches, waits = self.strands, self.jobs, self.watches, self._run_waits
         for note in notes:
             what = note.what
             if what in _STRANDS:
                 strands.note(note)
+                if waits and what == "record":
+                    waits.note(note)
+            elif what == "park":
+                waits.note(note)
             elif what in _JOBS:
                 jobs.note(note)
             elif what == "started":

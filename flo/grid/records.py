@@ -22,6 +22,9 @@ HOT = "hot"
 ReadEvents: TypeAlias = Callable[[Sequence[int]], list[tuple[bytes, str]]]
 """Payload and tier of durable events by index, as `LogBackend.read_events`: raises KeyError, LogDamaged."""
 
+Load: TypeAlias = Callable[[Sequence[Placed] | Sequence[Delivered]], list[Record] | None]
+"""Records with their payloads, or None when not all can be given without reading from disk."""
+
 _Event: TypeAlias = StreamAppended | StreamCopied
 _decoder: msgspec.msgpack.Decoder[_Event] = msgspec.msgpack.Decoder(_Event)
 
@@ -50,6 +53,24 @@ class Records:
     def load_hot(self, records: Sequence[Placed] | Sequence[Delivered]) -> list[Record] | None:
         """As `load`, without any reading from disk: None when not all payloads are in memory."""
         return self._load(records, hot_only=True)
+
+    def loaded(self, records: Sequence[Placed] | Sequence[Delivered], before: Load | None = None) -> Load:
+        """Loads these, without the lock; what comes back gives them, and those of `before`, without reading."""
+        found: dict[tuple[int, int], Record] = {}
+        for number, record in enumerate(self.load(records)):
+            found[_place(records[number])] = record
+
+        def load(wanted: Sequence[Placed] | Sequence[Delivered]) -> list[Record] | None:
+            if any(_place(r) not in found for r in wanted):
+                return before(wanted) if before is not None else self.load_hot(wanted)
+            return [
+                msgspec.structs.replace(
+                    found[_place(r)], delivery_count=r.delivery_count if isinstance(r, Delivered) else 0
+                )
+                for r in wanted
+            ]
+
+        return load
 
     def _load(self, records: Sequence[Placed] | Sequence[Delivered], *, hot_only: bool) -> list[Record] | None:
         events: dict[int, tuple[_Event, str]] = {}
@@ -134,3 +155,8 @@ def _damaged(placed: Placed, what: str) -> LogDamaged:
         f"record {format_id((placed.ms, placed.seq))} is damaged: {what}",
         hint="`flo log verify DIR` tells what else is",
     )
+
+
+def _place(record: Placed | Delivered) -> tuple[int, int]:
+    placed = record.record if isinstance(record, Delivered) else record
+    return placed.index, placed.place

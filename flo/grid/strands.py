@@ -20,6 +20,7 @@ from flo.api.outcome import Outcome, error
 from flo.api.worker import Lease, OpenAction, Revoked, RunInfo, TaskHistory, Worker
 from flo.grid.partition import Partition
 from flo.grid.payloads import Payloads, size_of, too_large
+from flo.grid.records import Records
 from flo.primitives.history import Record, recorded_params
 from flo.primitives.machine import Event, Refused
 from flo.primitives.payload import is_reference
@@ -27,6 +28,7 @@ from flo.primitives.run_actions import Ask
 from flo.primitives.run_decide import again, finish, pause
 from flo.primitives.run_events import Did, Printed, TaskStarted
 from flo.primitives.run_state import Note, Run, Task
+from flo.primitives.run_storage import Load, PayloadsAway
 
 LARGE_CHARS = limits.PAYLOAD_SOFT_BYTES // 4  # a text of fewer is within the soft limit in any script
 EVALUATING_MAX = 64  # leases of strands that do not wait; more would only hold memory
@@ -39,6 +41,7 @@ class Strands:
         self,
         partition: Partition,
         payloads: Payloads,
+        records: Records,
         load_bundle: Callable[[bytes], bytes],
         claim_for: Callable[[str], str],
         entropy: Callable[[int], bytes],
@@ -48,6 +51,7 @@ class Strands:
     ) -> None:
         self._partition = partition
         self._payloads = payloads
+        self._records = records
         self._load_bundle = load_bundle
         self._claim_for = claim_for
         self._entropy = entropy
@@ -198,10 +202,10 @@ class Strands:
 
     def act(
         self, lease: Lease, task: str, n: int, kind: str, params: str, where: str, *, handle: bool = False,
-        large: tuple[Outcome, str] | None = None,
+        large: tuple[Outcome, str] | None = None, loaded: Load | None = None,
     ) -> Outcome | None:  # fmt: skip
-        """As in RunCore; `large` is an outcome that another try came to, and the reference under which it is stored
-        now: blobs are not written with the lock held."""
+        """As in RunCore. Files are not touched with the lock held: `large` is an outcome that another try came to, and
+        the reference under which it is stored now, `loaded` gives payloads that another try did not find in memory."""
         partition = self._partition
         if partition.commit_group.pending_bytes > self._speculation_bytes:
             self._wait_for_room(lease)
@@ -230,7 +234,8 @@ class Strands:
                     ]
                     outcome = refused
                 else:
-                    ask = Ask(now, index, target, n, kind, params, stored, where, handle, session, self._entropy)
+                    load = loaded or self._records.load_hot
+                    ask = Ask(now, index, target, n, kind, params, stored, where, handle, session, self._entropy, load)
                     events, outcome = actions.decide(ask)
                     if outcome is not None and len(outcome) > LARGE_CHARS:
                         events, outcome = _referred(events, outcome, large)
@@ -245,10 +250,13 @@ class Strands:
                         self._evaluating -= 1
                     elif (done := lease.history[task].records.get(n)) is not None:
                         outcome = done.outcome
+        except PayloadsAway as away:
+            loaded = self._records.loaded(away.records, loaded)
+            return self.act(lease, task, n, kind, params, where, handle=handle, large=large, loaded=loaded)
         except _Large as over:
             large = over.outcome, self._payloads.store(over.outcome)
             try:
-                return self.act(lease, task, n, kind, params, where, handle=handle, large=large)
+                return self.act(lease, task, n, kind, params, where, handle=handle, large=large, loaded=loaded)
             finally:
                 self._payloads.unpin(large[1])
         except Unavailable:

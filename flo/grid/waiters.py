@@ -80,10 +80,11 @@ class Waiters:
         return self.count > 0
 
     def park(
-        self, topics: Sequence[Topic], attempt: Attempt, done: Done, *, empty: Any = None, deadline: int = 0
-    ) -> Parked:
+        self, topics: Sequence[Topic], attempt: Attempt, done: Done, *, empty: Any = None, deadline: int = 0,
+        limited: bool = True,
+    ) -> Parked:  # fmt: skip
         """Puts a waiter at the end of its lines; it has tried already. Raises Refused over the limit of waiters."""
-        if self.count >= self._limit:
+        if limited and self.count >= self._limit:
             raise Refused("quota_exceeded", f"too many waiters (max {self._limit})", {"code": "too_many_waiters"})
         parked = Parked(self, topics, attempt, done, empty, deadline)
         for topic in topics:

@@ -21,6 +21,7 @@ from flo.primitives.run import RunMachine
 from flo.primitives.run_actions import Actions
 from flo.primitives.run_decide import advance, parent_answer, resolve, stop, sweep, timer
 from flo.primitives.run_state import Note, Run
+from flo.primitives.run_storage import StorageActions
 from flo.primitives.stream_events import StreamDeleted, StreamTrimmed
 from flo.primitives.streams import Streams
 
@@ -45,7 +46,8 @@ class Machines:
         self.queues = Queues()
         self.streams = Streams()
         self.groups = Groups(self.streams)
-        self.actions = Actions(self.runs, self.kv, runtime)
+        storage = StorageActions(self.kv, self.queues, self.streams, self.groups)
+        self.actions = Actions(self.runs, storage, runtime)
         self._all: tuple[Machine, ...] = (
             self.runs, self.kv, self.locks, self.namespaces, self.queues, self.streams, self.groups
         )  # fmt: skip

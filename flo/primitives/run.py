@@ -387,6 +387,8 @@ class RunMachine:
         elif kind == "resources.open":
             task.resources = [Resource(d.name, d.kind, bytes(d.params).decode()) for d in _declared(e.params)]
             self.follow_ups.append(("advance", task.run, task, 0))
+        elif kind in WAITING:
+            self.notes.append(Note("park", task.run, task, e.n))
         elif kind not in SELF_TIMED:
             self.notes.append(Note("job", task.run, task, e.n))
         if e.blocking:
@@ -638,6 +640,13 @@ class RunMachine:
                 self.follow_ups.append(("resolve", run, task, n))
 
 
+WAITING = frozenset({"kv.wait", "queue.dequeue", "stream.read", "stream.group_read"})  # in line with clients
+EMPTY = {  # the outcome of one that has waited for nothing
+    "kv.wait": "+null",
+    "queue.dequeue": "+[]",
+    "stream.read": '+{"records":[],"next":null,"has_more":false}',
+    "stream.group_read": "+[]",
+}
 SELF_TIMED = frozenset(
     {"clock.sleep", "clock.timer", "wait", "signal", "receive", "resources.open", "flow"}
 )  # the core ends these itself

@@ -14,19 +14,18 @@ import msgspec
 
 from flo.primitives.flows import FlowParams
 from flo.primitives.history import recorded_params
-from flo.primitives.kv import KV
 from flo.primitives.limits import INBOX_MESSAGES, OPEN_ACTIONS, SIGNAL_TYPE_BYTES
 from flo.primitives.machine import Event, Refused
 from flo.primitives.outcome import error
 from flo.primitives.payload import is_reference
-from flo.primitives.run import RunMachine, delivered, signal_params, wait_params
-from flo.primitives.run_decide import NAMESPACE, cancel, start, stop
+from flo.primitives.run import WAITING, RunMachine, delivered, signal_params, wait_params
+from flo.primitives.run_decide import cancel, start, stop
 from flo.primitives.run_events import Answered, Asked, Did, Sent, TaskStarted, Took
 from flo.primitives.run_state import Task
+from flo.primitives.run_storage import Load, StorageActions, named
 
 Decided = tuple[list[Event], str | None]  # the events, and the outcome when the action is done at once
 
-KEY_SHOWN = 100  # characters of a key in an error
 TIME_MAX_MS = 1 << 53  # the latest due time that stays exact in JSON
 
 
@@ -44,6 +43,7 @@ class Ask(NamedTuple):
     handle: bool
     session: str  # who claims an external action at once, "" = nobody
     entropy: Callable[[int], bytes]
+    load: Load | None = None  # gives the payloads of stream records, None when they are not in memory
 
 
 class _Ms(msgspec.Struct):
@@ -63,45 +63,10 @@ class _Cancel(msgspec.Struct):
     handle: str
 
 
-class _Key(msgspec.Struct):
-    key: str
-
-
-class _Incr(msgspec.Struct):
-    key: str
-    by: int = 1
-
-
-class _Put(msgspec.Struct):
-    key: str
-    value: str
-    ttl: int | None = None
-    nx: bool = False
-    xx: bool = False
-    cas: int | None = None
-    keep_ttl: bool = False
-
-
-class _Delete(msgspec.Struct):
-    key: str
-    if_match: int | None = None
-
-
-class _Scan(msgspec.Struct):
-    prefix: str = ""
-    limit: int = 100
-    cursor: str | None = None
-
-
 _ms = msgspec.json.Decoder(_Ms).decode
 _send = msgspec.json.Decoder(SendParams).decode
 _receive = msgspec.json.Decoder(_Receive).decode
 _cancel = msgspec.json.Decoder(_Cancel).decode
-_key = msgspec.json.Decoder(_Key).decode
-_incr = msgspec.json.Decoder(_Incr).decode
-_put = msgspec.json.Decoder(_Put).decode
-_delete = msgspec.json.Decoder(_Delete).decode
-_scan = msgspec.json.Decoder(_Scan).decode
 _flow = msgspec.json.Decoder(FlowParams).decode
 _json = msgspec.json.Encoder().encode
 
@@ -109,16 +74,11 @@ _json = msgspec.json.Encoder().encode
 class Actions:
     """Decides actions of flows on the machines of one partition."""
 
-    def __init__(self, runs: RunMachine, kv: KV, runtime: str) -> None:
+    def __init__(self, runs: RunMachine, storage: StorageActions, runtime: str) -> None:
         self._runs = runs
-        self._kv = kv
         self._runtime = runtime
+        self.storage = storage
         self._handlers: dict[str, Callable[[Ask], Decided]] = {
-            "kv.incr": self._kv_incr,
-            "kv.get": self._kv_get,
-            "kv.put": self._kv_put,
-            "kv.delete": self._kv_delete,
-            "kv.scan": self._kv_scan,
             "clock.now": self._now,
             "clock.sleep": self._sleep,
             "clock.timer": self._sleep,
@@ -132,6 +92,8 @@ class Actions:
             "cancel": self._cancel,
             "resources.open": self._asked,
         }
+        for kind in storage.kinds:
+            self._handlers[kind] = self._stored
         self.internal = frozenset(self._handlers)  # the kinds that no connector performs
 
     def decide(self, a: Ask) -> Decided:
@@ -140,41 +102,25 @@ class Actions:
         try:
             return handler(a)
         except Refused as refused:
-            message = refused.message if not a.kind.startswith("kv.") else f"{_what(a)}: {refused.message}"
+            message = f"{named(a)}: {refused.message}" if a.kind in self.storage.kinds else refused.message
             return _did(a, error(refused.kind, message, details=refused.details, where=a.where or None))
         except msgspec.ValidationError as wrong:
             return _did(a, error("bad_argument", f"{a.kind}: {wrong}", where=a.where or None))
 
-    # -- kv
+    # -- keys, queues, streams
 
-    def _kv_incr(self, a: Ask) -> Decided:
-        p = _incr(a.params)
-        event = self._kv.decide_incr(a.now, a.first, NAMESPACE, p.key.encode(), p.by)
-        return _effect(a, event, f"+{event.value}")
-
-    def _kv_get(self, a: Ask) -> Decided:
-        entry = self._kv.get(a.now, NAMESPACE, _key(a.params).key.encode())
-        return _did(a, "+null" if entry is None else "+" + _json(_text(entry.value)).decode())
-
-    def _kv_put(self, a: Ask) -> Decided:
-        p = _put(a.params)
-        event = self._kv.decide_put(
-            a.now, a.first, NAMESPACE, p.key.encode(), p.value.encode(), ttl_ms=p.ttl or 0, nx=p.nx, xx=p.xx,
-            cas=p.cas, keep_ttl=p.keep_ttl,
-        )  # fmt: skip
-        return _effect(a, event, f"+{a.first}")
-
-    def _kv_delete(self, a: Ask) -> Decided:
-        p = _delete(a.params)
-        event = self._kv.decide_delete(a.now, a.first, NAMESPACE, p.key.encode(), if_match=p.if_match)
-        return _effect(a, event, f"+{a.first}")
-
-    def _kv_scan(self, a: Ask) -> Decided:
-        p = _scan(a.params)
-        page = self._kv.scan(a.now, NAMESPACE, p.prefix.encode(), p.limit, p.cursor or "")
-        rows = [{"key": _text(row.key), "value": _text(row.value), "version": row.version} for row in page.rows]
-        shown = {"entries": rows, "cursor": page.cursor or None, "has_more": page.has_more}
-        return _did(a, "+" + _json(shown).decode())
+    def _stored(self, a: Ask) -> Decided:
+        storage = self.storage
+        waits = a.kind in WAITING
+        timeout = storage.timeout(a.kind, a.params) if waits else 0
+        events, value = storage.perform(a)
+        if timeout != 0 and storage.is_empty(a.kind, value):
+            kept = storage.settled(a)
+            asked, _ = self._asked(a._replace(params=kept, stored=kept), due=_due(a, timeout))
+            return [*events, *asked], None
+        outcome = "+" + _json(value).decode()
+        did = Did(a.task.run.id, a.task.prefix, a.n, a.kind, recorded_params(a.params), outcome, a.where)
+        return [*events, did], outcome
 
     # -- time and chance
 
@@ -319,14 +265,6 @@ class Actions:
         return [event], None
 
 
-def _what(a: Ask) -> str:
-    """An action of the store and its key, which the store's own messages do not name."""
-    if a.kind == "kv.scan":
-        return a.kind
-    key = _key(a.params).key
-    return f"{a.kind} {key!r}" if len(key) <= KEY_SHOWN else f"{a.kind} {key[:KEY_SHOWN]!r}…"
-
-
 def _did(a: Ask, outcome: str) -> Decided:
     did = Did(a.task.run.id, a.task.prefix, a.n, a.kind, recorded_params(a.params), outcome, a.where)
     return [did], outcome
@@ -349,9 +287,3 @@ def _due(a: Ask, timeout: int | None) -> int:
         raise Refused("bad_argument", f"{a.kind}: a timeout of {timeout} ms is out of bounds")
     return a.now + timeout
 
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise Refused("bad_argument", "the stored bytes are not UTF-8, and a flow can hold text only") from None

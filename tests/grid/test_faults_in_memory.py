@@ -51,6 +51,21 @@ KINDS = [
     ("clock.timer", {"ms": 5}), ("uuid", {}), ("random", {}), ("flow", {"flow": "x.flow::child", "args": {}}),
     ("wait", {"handles": []}), ("signal", {"type": "go"}), ("receive", {}), ("send", {"to": "r", "message": 1}),
     ("cancel", {"handle": "0.1"}), ("resources.open", [{"name": "a", "kind": "tempdir"}]), ("http.get", {}),
+    ("kv.exists", {"key": "n"}), ("kv.mget", {"keys": ["n"]}), ("kv.touch", {"key": "n", "ttl": 5}),
+    ("kv.persist", {"key": "n"}), ("kv.history", {"key": "n"}), ("kv.json_get", {"key": "n"}),
+    ("kv.json_set", {"key": "n", "value": 1}), ("kv.json_del", {"key": "n"}), ("kv.wait", {"key": "n"}),
+    ("kv.transaction", {"writes": [{"op": "incr", "key": "n"}]}), ("queue.enqueue", {"queue": "q", "payload": "p"}),
+    ("queue.dequeue", {"queue": "q", "timeout": 5}), ("queue.ack", {"queue": "q", "seqs": [1]}),
+    ("queue.nack", {"queue": "q", "seqs": [1]}), ("queue.touch", {"queue": "q", "seqs": [1]}),
+    ("queue.peek", {"queue": "q"}), ("queue.dlq_list", {"queue": "q"}),
+    ("queue.dlq_requeue", {"queue": "q", "seqs": [1]}), ("stream.append", {"stream": "s", "payload": "p"}),
+    ("stream.read", {"stream": "s", "timeout": None}), ("stream.info", {"stream": "s"}),
+    ("stream.trim", {"stream": "s", "max_len": 1}),
+    ("stream.group_join", {"stream": "s", "group": "g", "consumer": "c"}),
+    ("stream.group_leave", {"stream": "s", "group": "g", "consumer": "c"}),
+    ("stream.group_read", {"stream": "s", "group": "g", "consumer": "c"}),
+    ("stream.group_ack", {"stream": "s", "group": "g", "ids": ["1-0"]}),
+    ("stream.group_nack", {"stream": "s", "group": "g", "ids": ["1-0"]}),
 ]  # fmt: skip
 
 
