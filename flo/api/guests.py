@@ -3,7 +3,8 @@
 A **frame** is a length (4 bytes, big-endian) and that many bytes of MessagePack. The guest begins with a
 `Hello` and gets one back; then it sends `Call`s and gets `Answer`s with the call's number: one RESULT or
 ERROR for each call, any number of UPDATEs for a watch, and a BYE (number 0) before an owner that leaves as
-planned closes the connection. Calls that have no answer when BYE comes were not begun.
+planned closes the connection. Calls that have no answer when BYE comes were not begun. The answer to a `wire` call
+is the frame of its reply; it may wait, and those after it are answered meanwhile.
 
 Bodies are JSON inside the MessagePack: results of flows are JSON text already, and hold integers of any size.
 """
@@ -40,9 +41,9 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
 
 class Call(msgspec.Struct, array_like=True, frozen=True):
     number: int  # from 1, chosen by the guest
-    method: str  # of flo.api.grid.Grid, or start_many, signal_many, unwatch
+    method: str  # of flo.api.grid.Grid, or start_many, signal_many, unwatch, wire
     body: bytes = b"[]"  # JSON array of the arguments
-    data: bytes = b""  # a bundle
+    data: bytes = b""  # a bundle; of `wire` the frame of a request, whose id is the call's number
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
@@ -112,6 +113,7 @@ ARGUMENTS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
         "cancel": tuple[str, str],
         "watch": tuple[str],
         "unwatch": tuple[int],
+        "wire": tuple[()],
     }.items()
 }
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from flo.api.errors import BadArgument, FloError, Overloaded, Unavailable
 from flo.api.grid import FINAL, Grid, HistoryEntry, LogLine, RunView, Update
@@ -28,6 +28,13 @@ from flo.client.results import result_of
 from flo.client.start import ScriptCache
 from flo.client.values import duration_ms, json_text
 from flo.grid.gateway import signal_many, start_many
+
+if TYPE_CHECKING:
+    from flo.client.grid_transport import GridTransport
+    from flo.client.kv import KV
+    from flo.client.namespaces import Namespaces
+    from flo.client.queue import Queue
+    from flo.client.stream import Stream
 
 T = TypeVar("T")
 
@@ -148,6 +155,7 @@ class AsyncGrid:
         self._arrivals: deque[tuple[_Follow, Update | FloError]] = deque()
         self._drain_planned = False
         self._attached = 0  # counts attachments: one that is gone may tell so after the next has begun
+        self._transport: GridTransport | None = None
         self._ours: dict[str, Prepared | None] = {}  # a guest's runs, started or resumed, not known to have ended
 
     async def __aenter__(self) -> Self:
@@ -217,11 +225,41 @@ class AsyncGrid:
         """Asks for the run's end. Raises NotFound, or Conflict when the run is over."""
         await self._call(lambda grid: grid.cancel(id, reason), repeatable=False)
 
+    @property
+    def kv(self) -> KV:
+        """Keys and values, as those of FloClient."""
+        from flo.client.kv import KV
+
+        return KV(self._operations())
+
+    @property
+    def queue(self) -> Queue:
+        """Queues, as those of FloClient."""
+        from flo.client.queue import Queue
+
+        return Queue(self._operations())
+
+    @property
+    def stream(self) -> Stream:
+        """Streams and consumer groups, as those of FloClient."""
+        from flo.client.stream import Stream
+
+        return Stream(self._operations())
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """Namespaces, as those of FloClient."""
+        from flo.client.namespaces import Namespaces
+
+        return Namespaces(self._operations())
+
     async def close(self) -> None:
         """A planned stop of what this process executes; what is not finished can be resumed."""
         if self._hands is None or self._closed:
             return
         self._stopping.set()
+        if self._transport is not None:
+            self._transport.close()
         closing = self._ask(_Op("close", None))
         self._closed = True
         try:
@@ -237,6 +275,24 @@ class AsyncGrid:
         return await self._call(lambda grid: grid.list())
 
     # What follows runs on the loop.
+
+    @property
+    def attachment(self) -> Attachment | None:
+        """How this grid is attached now; None while it looks for an owner."""
+        return self._attachment
+
+    def have(self, work: Callable[[Any], None]) -> asyncio.Future[Any]:
+        """Has the thread that makes calls do this with the grid, with the next one's if the owner has left."""
+        return self._ask(_Op("call", work))
+
+    def _operations(self) -> GridTransport:
+        if self._transport is None:
+            from flo.client.grid_transport import GridTransport  # programs that only run flows need none of it
+
+            if self._hands is None:
+                raise Unavailable("the grid is not open: use `async with`")
+            self._transport = GridTransport(self, self._loop)
+        return self._transport
 
     async def _call(self, fn: Callable[[Grid], T], *, repeatable: bool = True) -> T:
         value: T = await self._ask(_Op("call" if repeatable else "once", fn))

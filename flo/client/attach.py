@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from flo.api.clock import Clock, SystemClock
-from flo.api.errors import Overloaded, Unavailable
+from flo.api.errors import FloError, Overloaded, Unavailable
 from flo.api.grid import Grid
 from flo.api.version import VERSION
 from flo.client.remote import OwnerLeft, RemoteGrid
-from flo.grid.gateway import Gateway, socket_path
+from flo.grid.gateway import Gateway, OpenWire, Wire, socket_path
 from flo.log.errors import DirectoryLocked
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _as_guest(socket: str) -> tuple[RemoteGrid | None, str]:
 def _as_owner(grid: OwnedGrid, directory: str) -> Attachment:
     gateway: Gateway | None = None
     try:
-        gateway = Gateway(grid, directory, version=VERSION)
+        gateway = Gateway(grid, directory, version=VERSION, wire=_wire_of(grid))
         grid.publish_socket(gateway.path)
     except BaseException:
         if gateway is not None:
@@ -147,3 +147,17 @@ def _as_owner(grid: OwnedGrid, directory: str) -> Attachment:
         grid.close()
         raise
     return Attachment(grid, gateway, owner=True)
+
+
+def _wire_of(grid: OwnedGrid) -> OpenWire | None:
+    """What performs guests' operations on keys, queues and streams."""
+    store = getattr(grid, "store", None)
+    if store is None:
+        return None
+
+    def open_wire(answer: Callable[[int, bytes | FloError], None]) -> Wire:
+        from flo.server.guest_session import GuestSession  # few guests need it
+
+        return GuestSession(store, answer)
+
+    return open_wire

@@ -200,6 +200,9 @@ class FloClient:
             raise NotConnectedError(f"not connected to {self.endpoint}", hint="call connect(), or use `async with`")
         return connection.send(opcode, ns, key, value, tags, wait_ms)
 
+    def abandon(self, reply: Awaitable[Reply]) -> None:
+        """The protocol has nothing that ends a wait: what it takes after all is given back."""
+
     async def _connect(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         make: Callable[[], Connection] = lambda: Connection(loop, self._timeout_ms)  # noqa: E731

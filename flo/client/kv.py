@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from flo.client.options import (
     ScanOptions,
     TransactionOptions,
 )
-from flo.client.sdk_errors import NotFoundError, ValidationError
+from flo.client.sdk_errors import IncompleteResponseError, NotFoundError, ValidationError
 from flo.client.transactions import KVTransaction
 from flo.client.transport import (
     Operations,
@@ -52,6 +53,8 @@ MGET_KEYS: Final = 256
 HISTORY_LIMIT: Final = 10
 SIGNED: Final = range(-(2**63), 2**63)
 
+_u64 = struct.Struct("<Q").unpack_from
+
 
 class KV(Operations):
     """Keys and values of a namespace, each value with a version that grows with every write. Keys are text or
@@ -79,8 +82,10 @@ class KV(Operations):
             if reply.status == statuses.NOT_FOUND:
                 return None
             raise refusal(reply)
-        version, value = decoded(layouts_kv.decode_value, reply.body)
-        return GetResult(value, version)
+        body = reply.body
+        if len(body) < 8:
+            raise IncompleteResponseError("the reply is not understood: a value without its version")
+        return GetResult(body[8:], _u64(body)[0])
 
     async def put(self, key: str | bytes, value: Any, options: PutOptions | None = None) -> PutResult:
         """Writes; without a time to live in the options the key is permanent. Raises ConflictError when a condition
@@ -96,7 +101,8 @@ class KV(Operations):
         reply = await self._send(opcodes.KV_PUT, ns, data, payload, tags)
         if reply.status:
             raise refusal(reply)
-        return PutResult(decoded(layouts_kv.decode_version, reply.body))
+        body = reply.body
+        return PutResult(_u64(body)[0] if len(body) == 8 else decoded(layouts_kv.decode_version, body))
 
     async def delete(self, key: str | bytes, options: DeleteOptions | None = None) -> None:
         """Deletes. A key that is missing is no error, unless `if_match` is given: then ConflictError."""

@@ -119,7 +119,7 @@ class Queue(Operations):
         if wait_ms:
             tags[tlv.BLOCK_MS] = wait_ms.to_bytes(4, "little")
             sent = self._send(opcodes.QUEUE_DEQUEUE, ns, name, b"", tags, wait_ms)
-            reply = await keep(sent, lambda late: self._give_back(ns, name, late))
+            reply = await keep(self._transport, sent, lambda late: self._give_back(ns, name, late))
         else:
             reply = await self._send(opcodes.QUEUE_DEQUEUE, ns, name, b"", tags)
         return _messages(reply)

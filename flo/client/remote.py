@@ -15,6 +15,7 @@ from flo.api import guests
 from flo.api.errors import Conflict, FloError, Overloaded, Unavailable
 from flo.api.grid import FINAL, HistoryEntry, LogLine, RunView, StartRequest, Update
 from flo.api.guests import Answer, Call, FrameReader, Hello, ProtocolError
+from flo.wire.frames import encode_request
 
 CONNECT_SECONDS = 5.0  # for the owner's hello
 
@@ -41,7 +42,7 @@ class RemoteGrid:
         self._lock = threading.Lock()  # of the tables
         self._sending = threading.Lock()
         self._number = 0
-        self._calls: dict[int, _Waiter] = {}
+        self._calls: dict[int, _Waiter | _Answered] = {}
         self._watchers: dict[int, Callable[[Update], None]] = {}
         self._end: FloError | None = None
         try:
@@ -85,6 +86,30 @@ class RemoteGrid:
 
     def cancel(self, id: str, reason: str = "") -> None:
         self._ask("cancel", id, reason)
+
+    def wire(
+        self,
+        opcode: int,
+        ns: str,
+        key: bytes,
+        value: bytes,
+        options: dict[int, bytes] | None,
+        on_answer: Callable[[bytes | FloError], None],
+    ) -> None:
+        """Sends an operation of the wire protocol. `on_answer` gets the frame of its reply, or why there is none, from
+        the thread that reads the socket: it must not call the grid. Raises OwnerLeft."""
+        number = self._next_number()
+        frame = encode_request(opcode, number, ns, key, value, options)
+        with self._lock:
+            if self._end is not None:
+                raise OwnerLeft(self._end.message)
+            self._calls[number] = _Answered(on_answer)
+        try:
+            self._send(Call(number, "wire", data=frame))
+        except BaseException:
+            with self._lock:
+                self._calls.pop(number, None)
+            raise
 
     def watch(self, id: str, on_update: Callable[[Update], None]) -> Callable[[], None]:
         number = 0
@@ -268,6 +293,16 @@ class _Waiter:
         if self._error is not None:
             raise self._error
         return self._body
+
+
+class _Answered:
+    """One call whose answer is told, not waited for."""
+
+    __slots__ = ("fail", "finish")
+
+    def __init__(self, on_answer: Callable[[bytes | FloError], None]) -> None:
+        self.finish = on_answer
+        self.fail = on_answer
 
 
 def _connect(path: str) -> socket.socket:

@@ -199,7 +199,7 @@ class StreamGroups(Operations):
         if wait_ms:
             tags[tlv.BLOCK_MS] = u32(wait_ms, "block_ms")
             sent = self._send(opcodes.GROUP_READ, ns, name, value, tags, wait_ms)
-            reply = await keep(sent, lambda late: self._give_back_records(ns, name, group, late))
+            reply = await keep(self._transport, sent, lambda late: self._give_back_records(ns, name, group, late))
         else:
             reply = await self._send(opcodes.GROUP_READ, ns, name, value, tags)
         if reply.status:

@@ -48,7 +48,11 @@ class Transport(Protocol):
         self, opcode: int, ns: str, key: bytes, value: bytes = b"", tags: Tags | None = None, wait_ms: int = 0
     ) -> Awaitable[Reply]:
         """Sends an operation; it has `wait_ms` longer than others to answer. Raises FloConnectionError, at once or
-        from the awaitable. The awaitable is a future: giving it up forgets the reply, not the operation."""
+        from the awaitable. Giving that up forgets the reply, not the operation."""
+        ...
+
+    def abandon(self, reply: Awaitable[Reply]) -> None:
+        """The caller has given up a wait: where that is possible it ends, and takes nothing more."""
         ...
 
 
@@ -220,7 +224,7 @@ def seq_list(seqs: int | Sequence[int], name: str = "seqs") -> list[int]:
     return listed
 
 
-async def keep(reply: Awaitable[Reply], give_back: Callable[[Reply], None]) -> Reply:
+async def keep(transport: Transport, reply: Awaitable[Reply], give_back: Callable[[Reply], None]) -> Reply:
     """Waits for the reply of something that hands out. When the caller gives up meanwhile, a reply that comes all the
     same goes to `give_back`, so that nothing stays leased to nobody."""
     future = asyncio.ensure_future(reply)
@@ -233,4 +237,5 @@ async def keep(reply: Awaitable[Reply], give_back: Callable[[Reply], None]) -> R
                 give_back(future.result())
 
         future.add_done_callback(late)
+        transport.abandon(future)
         raise

@@ -72,6 +72,8 @@ class WireSession:
     """What the server keeps of one connection. `owner` stands for the connection: what is bound to it is let go
     with it, and Turns knows it as its link. `allowed`: the operations that it may ask for; None: all."""
 
+    waits_max = WAITS
+
     def __init__(
         self, send: Send, owner: Hashable, turns: Loads, *, allowed: frozenset[int] | None = None
     ) -> None:  # fmt: skip
@@ -99,8 +101,8 @@ class WireSession:
     def wait(self, store: Store, request: Request, answer: Answer, if_missing: bytes | None = None) -> Wait:
         """What a waiting operation of the store calls when it is done. `if_missing`: the body of an OK in place of a
         not_found. Raises Refused when too many wait."""
-        if len(self.waits) >= WAITS:
-            raise Refused("quota_exceeded", f"too many waits on one connection (max {WAITS})")
+        if len(self.waits) >= self.waits_max:
+            raise Refused("quota_exceeded", f"too many waits on one connection (max {self.waits_max})")
         return Wait(self, store, request, answer, if_missing)
 
     def parked(self, store: Store, wait: Wait) -> None:
