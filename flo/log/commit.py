@@ -55,10 +55,10 @@ class GroupCommit:
         self._closing = False
         self.stalled: str | None = None  # why the flush does not get on, for people; None when it does
         self.lost: LogError | None = None
-        self._thread: threading.Thread | None = None
+        self._flusher: threading.Thread | None = None
         if thread:
-            self._thread = threading.Thread(target=self._run, name="flo-log-flusher", daemon=True)
-            self._thread.start()
+            self._flusher = threading.Thread(target=self._run, name="flo-log-flusher", daemon=True)
+            self._flusher.start()
 
     @property
     def next_index(self) -> int:
@@ -118,7 +118,7 @@ class GroupCommit:
     def pump(self) -> int:
         """Appends all that is pending, in the calling thread; returns the durable index. An append that has no
         room stays pending, and `stalled` says why. Only without a flusher thread."""
-        assert self._thread is None, "the flusher thread pumps"
+        assert self._flusher is None, "the flusher thread pumps"
         while self._pending():
             if not self._frames and (added := self._queue.get_nowait()) is not None:
                 self._collect(added)
@@ -130,12 +130,12 @@ class GroupCommit:
         """Flushes what is pending and ends the thread. Raises NoSpace or OutcomeUnknown when that cannot be done
         now, or the error by which the log was lost meanwhile."""
         self._closing = True
-        if self._thread is None:
+        if self._flusher is None:
             self.pump()
         else:
             self._queue.put(None)
             self._again.set()
-            self._thread.join()
+            self._flusher.join()
         if self.lost is not None:
             raise self.lost
         if self._frames:
