@@ -12,6 +12,7 @@ from typing import Final
 from flo.primitives.stream_state import Stream
 
 SCAN_RECORDS: Final = 32_768  # that one pass looks at
+FLOOR_RECORDS: Final = 4_096  # looked at to tell how far everything is done
 SCAN_LOGGED: Final = 1_024  # records of others that a read without result need not look at again
 _MIX: Final = 2_654_435_761  # odd, about 2**32 divided by the golden ratio: neighbours land far apart
 
@@ -91,6 +92,17 @@ class Slots:
             picked.scanned += ordinal - after
         return ordinal
 
+    def done_up_to(self, stream: Stream) -> int:
+        """All records up to it have been handed out; at most a little too low."""
+        ordinal = min(self.done)
+        end = min(stream.last_ordinal, ordinal + FLOOR_RECORDS)
+        while ordinal < end:
+            slot = slot_of(stream.key_hash_of(ordinal + 1), ordinal + 1, self.count)
+            if self.done[slot] <= ordinal:
+                break
+            ordinal += 1
+        return ordinal
+
     # -- changes
 
     def passed(self, after: int, end: int, low: int, high: int) -> None:
@@ -105,13 +117,12 @@ class Slots:
                 done[slot] = end
 
     def hold(self, slot: int, consumer: str) -> None:
+        """For the slot's owner. Others that hold some of it already block it still."""
         holders = self.holders.get(slot)
         if holders is None:
             self.holders[slot] = {consumer: 1}
         else:
             holders[consumer] = holders.get(consumer, 0) + 1
-        if self.blocked or len(self.holders[slot]) > 1:
-            self._look(slot)
 
     def drop(self, slot: int, consumer: str) -> None:
         holders = self.holders[slot]
@@ -125,7 +136,7 @@ class Slots:
         self._look(slot)
 
     def share_out(self, owners: list[str]) -> None:
-        """The members are others now."""
+        """The members are others now, or who holds what was loaded."""
         self.owners = owners
         self.blocked.clear()
         for slot in self.holders:

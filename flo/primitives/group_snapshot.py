@@ -43,6 +43,7 @@ def load(data: bytes) -> list[Group]:
         _load_entries(group, names, entries, reasons)
         if group.slots is not None and done is not None:
             group.slots.done = done
+            group.slots.share_out(group.slots.owners)
         groups.append(group)
     return groups
 

@@ -13,6 +13,7 @@ from typing import Final
 from flo.primitives.group_rules import EXCLUSIVE, KEY_SHARED
 from flo.primitives.group_slots import Slots
 from flo.primitives.stream_pages import GroupSettings, StreamId
+from flo.primitives.stream_state import Stream
 
 HELD: Final = 0
 READY: Final = 1
@@ -109,9 +110,9 @@ class Group:
         """Of a member: that it is not a standby."""
         return self.mode != EXCLUSIVE or next(iter(self.members)) == consumer
 
-    def floor(self) -> int:
+    def floor(self, stream: Stream) -> int:
         """Everything up to it is acknowledged or trimmed."""
-        floor = self.cursor if self.slots is None else min(self.slots.done)
+        floor = self.cursor if self.slots is None else self.slots.done_up_to(stream)
         for ordinal in self.order:
             if ordinal in self.pending:
                 return min(floor, ordinal - 1)

@@ -52,7 +52,7 @@ def members_of(group: Group) -> list[Member]:
 
 
 def info_of(group: Group, stream: Stream) -> GroupInfo:
-    floor = group.floor()
+    floor = group.floor(stream)
     floor_id: StreamId | None = None
     if stream.first_ordinal <= floor <= stream.last_ordinal:
         floor_id = stream.id_of(floor)

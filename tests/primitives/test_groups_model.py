@@ -127,15 +127,17 @@ class Model:
 
 
 class Groups(RuleBasedStateMachine):
+    mode = "shared"
+
     @initialize(
-        mode=st.sampled_from(["shared", "exclusive", "key_shared"]),
         ack_timeout=st.sampled_from([0, 1_000]),
         max_deliver=st.sampled_from([0, 1, 3]),
         delay=st.sampled_from([0, 300]),
         standbys=st.sampled_from([1, 65_535]),
         scan=st.sampled_from([3, group_slots.SCAN_RECORDS]),
     )
-    def begin(self, mode: str, ack_timeout: int, max_deliver: int, delay: int, standbys: int, scan: int) -> None:
+    def begin(self, ack_timeout: int, max_deliver: int, delay: int, standbys: int, scan: int) -> None:
+        mode = self.mode
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(group_slots, "SCAN_RECORDS", scan)
         self.patch.setattr(group_modes, "SCAN_LOGGED", min(scan, group_modes.SCAN_LOGGED))
@@ -148,6 +150,8 @@ class Groups(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "patch"):
+            if self.model.slots:
+                self.drain("w1")
             self.patch.undo()
 
     def timers(self) -> None:
@@ -303,8 +307,6 @@ class Groups(RuleBasedStateMachine):
     def restart(self) -> None:
         self.world.restart()
 
-    @precondition(lambda self: len(self.model.slots) > 0)
-    @rule(consumer=consumers)
     def drain(self, consumer: str) -> None:
         """Left alone, a consumer gets everything that is not acknowledged, and the group is done."""
         for other in CONSUMERS:
@@ -331,8 +333,8 @@ class Groups(RuleBasedStateMachine):
         assert found is not None
         assert info.pending == 0 and info.lag == 0
         assert self.model.seen >= set(range(self.model.first, len(self.model.slots) + 1))
-        if self.model.slots and not self.model.doomed and info.last_delivered is not None:
-            assert info.ack_floor is not None
+        if found.records and not self.model.doomed:
+            assert info.ack_floor == found.last_id
 
     @invariant()
     def the_pending_list_is_the_models(self) -> None:
@@ -371,5 +373,17 @@ class Groups(RuleBasedStateMachine):
         self.world.check()
 
 
-TestGroups = Groups.TestCase
-TestGroups.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+class Exclusive(Groups):
+    mode = "exclusive"
+
+
+class KeyShared(Groups):
+    mode = "key_shared"
+
+
+TestShared = Groups.TestCase
+TestShared.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestExclusive = Exclusive.TestCase
+TestExclusive.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestKeyShared = KeyShared.TestCase
+TestKeyShared.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
