@@ -36,7 +36,9 @@ def pop(client: Client, store: Store, args: list[bytes]) -> bytes:
     if len(args) == 2:
         messages = store.dequeue(client.ns, queue, 1, ack=True)
         return bulk(messages[0].payload) if messages else client.nil
-    wanted = min(positive(args[2]), POP_MESSAGES)
+    if not args[2].isdigit():
+        return error("value is out of range, must be positive")
+    wanted = min(whole(args[2]), POP_MESSAGES)
     if wanted == 0:
         return EMPTY_ARRAY if _pending(store, client.ns, queue) else client.nil_array
     payloads: list[bytes] = []

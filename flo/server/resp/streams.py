@@ -219,7 +219,7 @@ def read(client: Client, store: Store, args: list[bytes]) -> bytes | None:
     given = args[at + 1 :]
     if len(given) % 2:
         return error(
-            "Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified."
+            "Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
         )  # fmt: skip
     half = len(given) // 2
     ns = client.ns
