@@ -64,10 +64,10 @@ class Bucket:
         self.live = 0
 
     def add(self, item: Item) -> None:
-        if item.bucket is not self:
-            item.bucket = self
-            self.items.append(item)
-            self.live += 1
+        """The item is in no bucket."""
+        item.bucket = self
+        self.items.append(item)
+        self.live += 1
 
     def sweep(self) -> None:
         kept: list[Item] = []

@@ -93,3 +93,18 @@ def test_the_dedup_table_shrinks_as_enqueues_go_on(desk: Desk):
     dedup = desk.machine._tables["default"].queues["q"].dedup
     assert (dedup.entries, dedup._owners, len(dedup._keys) < 2_000) == (0, {}, True)
     desk.restart()
+
+
+def test_of_several_live_messages_with_a_key_the_newest_has_it(desk: Desk):
+    for seq in (1, 2, 3):
+        desk.enqueue("q", dedup_key=b"k")
+        desk.do("nack", "q", [seq], dlq=True)
+        desk.now += DEDUP_WINDOW_MS
+    desk.do("dlq_requeue", "q", [2, 1, 3])
+    desk.enqueue("q")  # which drops what is over
+
+    for seq in (3, 2, 1):
+        desk.restart()
+        assert desk.do("enqueue", "q", b"", dedup_key=b"k") == Enqueued(seq, True)
+        desk.do("nack", "q", [seq], dlq=True)
+    assert desk.do("enqueue", "q", b"", dedup_key=b"k") == Enqueued(5, False)

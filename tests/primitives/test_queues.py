@@ -414,3 +414,14 @@ def test_a_call_of_due_does_bounded_work_and_goes_on(desk: Desk, restarted: bool
     assert calls <= 10
     assert desk.stats("q")["available"] == 12_000
     assert seqs(desk.dequeue("q", 3)) == [1, 2, 3]
+
+
+def test_an_instant_that_was_given_up_and_taken_again_is_looked_at_once(desk: Desk):
+    desk.enqueue("q", delay_ms=50)
+    for seq in (2, 3):
+        desk.enqueue("q", delay_ms=100)
+        desk.do("nack", "q", [seq], dlq=True)
+    desk.enqueue("q", delay_ms=100)
+    desk.now += 100
+
+    assert desk.machine.due(desk.now, 1) == [QueueDue("default", "q", (1,)), QueueDue("default", "q", (4,))]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flo.primitives.machine import Event, Refused
 from flo.primitives.queue_dedup import DEDUP_WINDOW_MS
@@ -21,13 +21,13 @@ ATTEMPTS = 2
 CAPACITY = 3
 VISIBILITY = 30_000
 
-ADDRESSES = st.sampled_from([("default", "q"), ("default", "r"), ("other", "q")])
-SEQS = st.lists(st.integers(0, 12), min_size=1, max_size=4)
+ADDRESSES = st.sampled_from([("default", "q")] * 6 + [("default", "r"), ("other", "q")])
+BACK = st.lists(st.integers(-1, 7), min_size=1, max_size=4)  # seqs, counted back from the newest
 NEW = st.builds(
     NewMessage,
     st.sampled_from([b"", b"payload"]),
     st.sampled_from([0, 0, 0, 1, 255]),
-    st.sampled_from([0, 0, 1, 700, 20_000]),
+    st.sampled_from([0, 0, 0, 1, 700, 20_000]),
     st.sampled_from([b"", b"", b"k", b"l"]),
 )
 
@@ -166,16 +166,18 @@ class QueueHistories(RuleBasedStateMachine):
             expected.append(Message(held.seq, new.payload, new.priority, held.enqueued_at, held.attempts, until))
         assert messages == expected
 
-    @rule(address=ADDRESSES, seqs=SEQS)
-    def ack(self, address: tuple[str, str], seqs: list[int]) -> None:
+    @rule(address=ADDRESSES, back=BACK)
+    def ack(self, address: tuple[str, str], back: list[int]) -> None:
+        seqs = [self.model(address).last_seq - n for n in back]
         reply = self.do("ack", address, seqs)
         model = self.model(address)
         for seq in self.settled(seqs, lambda seq: seq in model.live and model.live[seq].attempts > 0, reply):
             del model.live[seq]
             model.counts["acked"] += 1
 
-    @rule(address=ADDRESSES, seqs=SEQS, dlq=st.booleans(), delay=st.sampled_from([0, 0, 600, 9_000]))
-    def nack(self, address: tuple[str, str], seqs: list[int], dlq: bool, delay: int) -> None:
+    @rule(address=ADDRESSES, back=BACK, dlq=st.booleans(), delay=st.sampled_from([0, 0, 600, 9_000]))
+    def nack(self, address: tuple[str, str], back: list[int], dlq: bool, delay: int) -> None:
+        seqs = [self.model(address).last_seq - n for n in back]
         reply = self.do("nack", address, seqs, dlq=dlq, delay_ms=delay)
         model = self.model(address)
         for seq in self.settled(seqs, model.live.__contains__, reply):
@@ -188,8 +190,9 @@ class QueueHistories(RuleBasedStateMachine):
             else:
                 held.state, held.at = ("delayed", self.now + delay) if delay else ("ready", 0)
 
-    @rule(address=ADDRESSES, seqs=SEQS, extend=st.sampled_from([0, 0, 1, 900, 8_000]))
-    def touch(self, address: tuple[str, str], seqs: list[int], extend: int) -> None:
+    @rule(address=ADDRESSES, back=BACK, extend=st.sampled_from([0, 0, 1, 900, 8_000]))
+    def touch(self, address: tuple[str, str], back: list[int], extend: int) -> None:
+        seqs = [self.model(address).last_seq - n for n in back]
         reply = self.do("touch", address, seqs, extend_ms=extend)
         model = self.model(address)
 
@@ -200,28 +203,9 @@ class QueueHistories(RuleBasedStateMachine):
             held = model.live[seq]
             held.at = self.now + (extend or held.visibility)
 
-    @rule(address=ADDRESSES)
-    def purge(self, address: tuple[str, str]) -> None:
-        model = self.model(address)
-        assert self.do("purge", address) == len(model.live)
-        model.counts["purged"] += len(model.live)
-        model.live.clear()
-
-    @rule(address=ADDRESSES, force=st.booleans())
-    def delete(self, address: tuple[str, str], force: bool) -> None:
-        reply = self.do("delete", address, force)
-        model = self.models.get(address)
-        if model is None:
-            assert reply == "not_found"
-        elif (model.live or model.dead) and not force:
-            assert reply == "conflict"
-        else:
-            assert reply is None
-            self.retired[address] = model.last_seq
-            del self.models[address]
-
-    @rule(address=ADDRESSES, seqs=SEQS)
-    def dlq_requeue(self, address: tuple[str, str], seqs: list[int]) -> None:
+    @rule(address=ADDRESSES, back=BACK)
+    def dlq_requeue(self, address: tuple[str, str], back: list[int]) -> None:
+        seqs = [self.model(address).last_seq - n for n in back]
         reply = self.do("dlq_requeue", address, seqs)
         model = self.model(address)
         there = {held.seq: held for held, _, _ in model.dead}
@@ -230,19 +214,41 @@ class QueueHistories(RuleBasedStateMachine):
             held.state, held.at, held.attempts = "ready", 0, 0
         model.dead = [entry for entry in model.dead if entry[0].seq not in seqs]
 
-    @rule(address=ADDRESSES, seqs=SEQS)
-    def dlq_delete(self, address: tuple[str, str], seqs: list[int]) -> None:
+    @rule(address=ADDRESSES, back=BACK)
+    def dlq_delete(self, address: tuple[str, str], back: list[int]) -> None:
+        seqs = [self.model(address).last_seq - n for n in back]
         reply = self.do("dlq_delete", address, seqs)
         model = self.model(address)
         there = {held.seq for held, _, _ in model.dead}
         self.settled(seqs, there.__contains__, reply)
         model.dead = [entry for entry in model.dead if entry[0].seq not in seqs]
 
-    @rule(address=ADDRESSES)
-    def dlq_purge(self, address: tuple[str, str]) -> None:
+    @rule(address=ADDRESSES, what=st.sampled_from(["purge", "delete", "force", "dlq_purge", "drop_namespace"]))
+    def destroy(self, address: tuple[str, str], what: str) -> None:
         model = self.model(address)
-        assert self.do("dlq_purge", address) == len(model.dead)
-        model.dead = []
+        if what == "purge":
+            assert self.do("purge", address) == len(model.live)
+            model.counts["purged"] += len(model.live)
+            model.live.clear()
+        elif what == "dlq_purge":
+            assert self.do("dlq_purge", address) == len(model.dead)
+            model.dead = []
+        elif what == "drop_namespace":
+            ns = address[0]
+            self.machine.drop_namespace(ns)
+            self.replica.drop_namespace(ns)
+            self.models = {known: model for known, model in self.models.items() if known[0] != ns}
+            self.retired = {known: seq for known, seq in self.retired.items() if known[0] != ns}
+        else:
+            reply = self.do("delete", address, what == "force")
+            if address not in self.models:
+                assert reply == "not_found"
+            elif (model.live or model.dead) and what != "force":
+                assert reply == "conflict"
+            else:
+                assert reply is None
+                self.retired[address] = model.last_seq
+                del self.models[address]
 
     # -- time
 
@@ -288,14 +294,6 @@ class QueueHistories(RuleBasedStateMachine):
         assert self.machine.dump() == data
         assert self.machine.bytes == held
 
-    @rule(ns=st.sampled_from(["default", "other"]))
-    @precondition(lambda self: len(self.models) > 2)
-    def drop_namespace(self, ns: str) -> None:
-        self.machine.drop_namespace(ns)
-        self.replica.drop_namespace(ns)
-        self.models = {address: model for address, model in self.models.items() if address[0] != ns}
-        self.retired = {address: seq for address, seq in self.retired.items() if address[0] != ns}
-
     # -- what must hold at every index
 
     @invariant()
@@ -329,5 +327,5 @@ class QueueHistories(RuleBasedStateMachine):
             ]
 
 
-QueueHistories.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+QueueHistories.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestQueueHistories = QueueHistories.TestCase
