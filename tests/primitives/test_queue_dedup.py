@@ -104,7 +104,6 @@ def test_of_several_live_messages_with_a_key_the_newest_has_it(desk: Desk):
     desk.enqueue("q")  # which drops what is over
 
     for seq in (3, 2, 1):
-        desk.restart()
         assert desk.do("enqueue", "q", b"", dedup_key=b"k") == Enqueued(seq, True)
         desk.do("nack", "q", [seq], dlq=True)
     assert desk.do("enqueue", "q", b"", dedup_key=b"k") == Enqueued(5, False)

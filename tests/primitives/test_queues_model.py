@@ -20,6 +20,7 @@ from flo.primitives.queues import Queues
 ATTEMPTS = 2
 CAPACITY = 3
 VISIBILITY = 30_000
+COUNTERS = ("enqueued", "dequeued", "acked", "nacked", "expired", "dlq_moved", "dlq_evicted", "purged")
 
 ADDRESSES = st.sampled_from([("default", "q")] * 6 + [("default", "r"), ("other", "q")])
 BACK = st.lists(st.integers(-1, 7), min_size=1, max_size=4)  # seqs, counted back from the newest
@@ -65,9 +66,6 @@ class Model:
         if len(self.dead) > CAPACITY:
             del self.dead[0]
             self.counts["dlq_evicted"] += 1
-
-
-COUNTERS = ("enqueued", "dequeued", "acked", "nacked", "expired", "dlq_moved", "dlq_evicted", "purged")
 
 
 class QueueHistories(RuleBasedStateMachine):
