@@ -83,6 +83,7 @@ class Connections:
     by_protocol: dict[str, int] = field(default_factory=lambda: {"wire": 0, "resp": 0, "websocket": 0, "http": 0})
     limit: int = 65_536
     closing: bool = False
+    empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone while closing
 
 
 class ClientLink(Link, asyncio.Protocol):
@@ -256,8 +257,11 @@ class ClientLink(Link, asyncio.Protocol):
         self.transport = None
         if self._linger is not None:
             self._linger.cancel()
-        if self.connections.links.pop(self, self) is None:
+        connections = self.connections
+        if connections.links.pop(self, self) is None:
             self.turns.leave(self)
+            if connections.closing and not connections.links:
+                connections.empty.set()
 
     # ---
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
+from collections.abc import Awaitable
 from typing import Final
 
 from flo.api.errors import FloError
 from flo.server.link import ClientLink, Connections
 
 BACKLOG: Final = 1_024
-STOP_SECONDS: Final = 5.0  # for running batches to become durable and for clients to read their replies
+STOP_SECONDS: Final = 5.0  # for running batches to become durable
+LAST_WORDS_SECONDS: Final = 1.0  # for clients to read them and to close
+
+_log = logging.getLogger(__name__)
 
 
 class PortUnusable(FloError):
@@ -55,16 +60,24 @@ class Listener:
             server.close()
         for link in list(connections.links):
             connections.turns.finish(link)
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await connections.turns.settle()
-        except TimeoutError:
-            pass
+        await self._within(STOP_SECONDS, connections.turns.settle())
+        if connections.links:
+            await self._within(LAST_WORDS_SECONDS, connections.empty.wait())
         for link in list(connections.links):
             link.abort()
+        if connections.links:
+            await connections.empty.wait()
+        await self._within(STOP_SECONDS, connections.turns.settle())
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
+
+    async def _within(self, seconds: float, what: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await what
+        except TimeoutError:
+            _log.info("stopping: %d connections are closed before all was written", len(self.connections.links))
 
 
 def _unusable(bind: str, port: int, error: OSError | OverflowError) -> PortUnusable:

@@ -154,8 +154,9 @@ class Turns:
         self._schedule_now()
 
     async def settle(self) -> None:
-        """Waits until all that was submitted is answered and durable. Parked waits do not count."""
-        while self._queue or self._outbox or self._loading:
+        """Waits until all that was submitted is answered and durable, and who left is gone. Parked waits do not
+        count, nor what a link that is full or holds has not begun."""
+        while self._works():
             if self._idle is None:
                 self._idle = self._loop.create_future()
             await self._idle
@@ -470,8 +471,11 @@ class Turns:
         if self._idle is not None:
             self._rest()
 
+    def _works(self) -> bool:
+        return bool(self._queue or self._leaving or self._outbox or self._loading)
+
     def _rest(self) -> None:
-        if self._idle is not None and not (self._queue or self._outbox or self._loading):
+        if self._idle is not None and not self._works():
             self._idle.set_result(None)
             self._idle = None
 
