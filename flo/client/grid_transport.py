@@ -142,6 +142,9 @@ class GridTransport:
                 isinstance(answer, OwnerLeft) or (isinstance(answer, OwnerLost) and job.repeatable)
             ):
                 self._begin(job)
+            elif isinstance(answer, OwnerLost):
+                text = f"outcome unknown: {answer.message}"
+                self._end(job, OwnerLost(text, hint="look whether it was done before you repeat it"))
             else:
                 self._end(job, answer)
 
@@ -164,8 +167,9 @@ class _Job:
 
     @property
     def repeatable(self) -> bool:
-        opcode, _, key, *_ = self.arguments
-        return opcode in REPEATABLE or (opcode == opcodes.CALL and key in REPEATABLE_CALLS)
+        opcode, _, key, _, _, wait_ms = self.arguments
+        # a wait that is repeated costs at most a delivery, whose lease runs out
+        return wait_ms > 0 or opcode in REPEATABLE or (opcode == opcodes.CALL and key in REPEATABLE_CALLS)
 
     def perform(self, grid: Any) -> None:
         """In the thread that makes calls."""

@@ -71,7 +71,7 @@ class LocalTransport:
         """Ends what is in flight with Unavailable, and lets go what was bound to this client."""
         self._closed = True
         self._turns.leave(self._link)
-        self._link.end(Unavailable("the grid is closed"))
+        self._link.end("the grid is closed")
 
 
 class _LocalLink(Link):
@@ -113,18 +113,18 @@ class _LocalLink(Link):
 
     def lost(self, error: Exception) -> None:
         self.gone = True
-        self.end(Unavailable(f"outcome unknown: {error}", hint="look whether it was done before you repeat it"))
+        self.end(f"outcome unknown: {error}", "look whether it was done before you repeat it")
 
     def load(self, link: Any, size: int, work: Callable[[], bytes]) -> None:
         """As Turns.load, for the session."""
         self._turns.load(self, size, lambda: self._keep(work()))
 
-    def end(self, error: FloError) -> None:
+    def end(self, why: str, hint: str = "") -> None:
         futures, self.futures = self.futures, {}
         self.answers.clear()
         for future in futures.values():
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(Unavailable(why, hint=hint))
 
     def withdraw_one(self, id: int) -> None:
         """Ends a wait that nobody waits for any more."""
