@@ -878,6 +878,19 @@ def test_a_claim_in_a_key_shared_group_keeps_to_the_slots_of_the_consumer(world:
     assert world.ack(*range(1, 21)) == 20
 
 
+def test_what_others_still_work_on_keeps_its_slot_waiting_also_for_what_is_redeliverable(world: World):
+    world.create(GroupSettings(mode="key_shared", slots=2))
+    keys = {group_slots.slot_of(key_hash(b"k%d" % n), 1, 2): f"k{n}" for n in range(10)}
+    world.append("a", "b", "c", key=keys[1])
+    assert world.read("w1") == [1, 2, 3]
+    world.join("w2")
+    world.nack(1, 3)
+    assert world.read("w2") == [] and world.claim("w2", 0, 1, 3) == [] and world.read("w1") == []
+    world.ack(2)
+    assert world.claim("w2", 0, 3) == [3]
+    assert world.read("w2") == [1]
+
+
 def test_a_read_that_skips_many_records_of_others_goes_on_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(group_slots, "SCAN_RECORDS", 50)
     monkeypatch.setattr(group_modes, "SCAN_LOGGED", 10)

@@ -14,11 +14,11 @@ from flo.primitives.stream_pages import GroupSettings
 from flo.primitives.stream_rules import key_hash
 from tests.primitives.test_groups import World
 
-CONSUMERS = ("w1", "w2", "w3", "w4")
-SLOTS = 5
+CONSUMERS = ("w1", "w2", "w3")
+SLOTS = 3
 
 consumers = st.sampled_from(CONSUMERS)
-limits = st.integers(1, 8)
+limits = st.sampled_from([1, 2, 3, 5, 20])
 picks = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 
 
@@ -147,6 +147,9 @@ class Groups(RuleBasedStateMachine):
         self.model = Model(given)
         self.world.create(given)
         self.first_reads: dict[int, list[int]] = {}
+        for n in range(12):
+            self.append(1, n % 5)
+        self.read("w1", 5, False)
 
     def teardown(self) -> None:
         if hasattr(self, "patch"):
@@ -164,7 +167,7 @@ class Groups(RuleBasedStateMachine):
         handed = sorted(self.model.leases) or there
         return [handed[pick % len(handed)] for pick in picked] if handed else []
 
-    @rule(count=st.integers(1, 6), key=st.integers(0, 6))
+    @rule(count=st.integers(1, 6), key=st.integers(0, 4))
     def append(self, count: int, key: int) -> None:
         self.timers()
         name = f"key{key}" if key else None
@@ -249,6 +252,28 @@ class Groups(RuleBasedStateMachine):
         wait = self.model.given.redeliver_delay_ms if delay is None else delay
         for n in mine:
             self.model.free(n, self.world.now + wait if wait else 0)
+
+    @rule(consumer=consumers, part=st.integers(1, 2), give_back=st.booleans())
+    def finish(self, consumer: str, part: int, give_back: bool) -> None:
+        """All that a consumer holds, or its every second record."""
+        self.timers()
+        mine = self.held([*self.model.leases], consumer)[::part]
+        if not mine:
+            return
+        if give_back:
+            assert self.world.nack(*mine, delay=0) == len(mine)
+            for n in mine:
+                self.model.free(n, 0)
+        else:
+            assert self.world.ack(*mine) == len(mine)
+            for n in mine:
+                del self.model.leases[n]
+
+    @rule(consumers=st.permutations(CONSUMERS), limit=limits)
+    def round(self, consumers: list[str], limit: int) -> None:
+        for consumer in consumers:
+            if consumer in self.model.members:
+                self.read(consumer, limit, False)
 
     @rule(picked=picks, consumer=consumers, extend=st.sampled_from([None, 100, 5_000]))
     def touch(self, picked: list[int], consumer: str, extend: int | None) -> None:
