@@ -182,10 +182,10 @@ async def served(store: Any, **options: Any) -> AsyncIterator[Connections]:
         yield connections
     finally:
         store.backend.release()
-        await listener.close()
         for client in Client.opened:
-            await client.close()
+            client.writer.transport.abort()
         Client.opened.clear()
+        await listener.close()
 
 
 class Client:

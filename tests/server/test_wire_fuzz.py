@@ -1,4 +1,4 @@
-"""Damaged frames against the binary protocol's speaker, without sockets: `fuzz(10**6, seed)` takes a minute or two."""
+"""Damaged frames against the binary protocol's speaker, without sockets: `fuzz(10**6, seed)` takes some ten seconds."""
 
 from __future__ import annotations
 
