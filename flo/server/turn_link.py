@@ -45,6 +45,7 @@ class Link:
         "room",
         "full",
         "holds",
+        "loads",
         "ending",
         "ended",
         "gone",
@@ -60,6 +61,7 @@ class Link:
         self.room = REPLY_BYTES  # replied - written above it: `full`
         self.full = False  # nothing is begun before replies have left
         self.holds = False  # nothing is begun before the late reply has left
+        self.loads = False  # that reply is being loaded
         self.ending = False  # nothing more arrives, and nothing may wait for anything but the log
         self.ended = False  # its last reply is computed: what has arrived beyond is dropped
         self.gone = False  # what has arrived is dropped, what is answered too

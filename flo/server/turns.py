@@ -111,10 +111,12 @@ class Turns:
         if fresh:
             self._store.releases.after(batch.index, batch.release, batch.lose)
 
-    def hold(self, link: Link) -> None:
+    def hold(self, link: Link, *, loads: bool = False) -> None:
         """Begins no further request of this link before its next late reply or load has been written: for protocols
-        whose replies come in order. With the lock held, from `execute`, which then returns None."""
+        whose replies come in order. With the lock held, from `execute`, which then returns None. `loads`: a load it
+        is, which comes even when the client asks for nothing more."""
         link.holds = True
+        link.loads = loads
 
     def end(self, link: Link) -> None:
         """The request that is being performed is the link's last: what follows it is dropped, and once its reply has
@@ -327,7 +329,7 @@ class Turns:
             if reply is None:
                 if link.ending:
                     self._withdraw_one(link)
-                elif link.holds:
+                if link.stops():
                     break
             else:
                 pieces.append(reply)
@@ -349,7 +351,7 @@ class Turns:
             link.withdraw(self._store)
         except FloError as error:  # memory is lost, and all waits with it
             _log.debug("a connection's end changes nothing more: %s", error)
-        if link.holds:
+        if link.holds and not link.loads:
             link.holds = False
             self._requeue(link)
 
@@ -510,7 +512,7 @@ class Turns:
                 link.lost(error)
 
     def _go_on(self, link: Link) -> None:
-        link.holds = False
+        link.holds = link.loads = False
         if link.backlog and not link.full:
             self._requeue(link)
 

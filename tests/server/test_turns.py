@@ -499,3 +499,28 @@ async def test_many_threads_and_links_at_once_keep_the_order_of_each(store):
 
     assert {link.received for link in links} == {b"".join(b"%d;" % number for number in range(300))}
     assert late.received == b"".join(b"%d;" % number for number in range(500))
+
+
+async def test_a_load_keeps_its_place_when_the_client_asks_for_nothing_more(store):
+    turns = turns_of(store)
+    link = RecordingLink()
+    go = threading.Event()
+
+    def read(store: LittleStore) -> None:
+        def work() -> bytes:
+            assert go.wait(10)
+            return b"loaded;"
+
+        turns.hold(link, loads=True)
+        turns.load(link, 100, work)
+
+    turns.submit(link, read, 10)
+    await asyncio.sleep(0)
+    for request in (say(b"0;"), read, say(b"1;")):
+        turns.submit(link, request, 10)
+    turns.finish(link, b"bye")
+    await asyncio.sleep(0)
+    go.set()
+    await until(lambda: link.closed)
+
+    assert link.received == b"loaded;0;loaded;1;bye"
