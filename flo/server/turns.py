@@ -347,12 +347,14 @@ class Turns:
             self._withdraw_one(link)
 
     def _withdraw_one(self, link: Link) -> None:
+        waits = link.holds and not link.loads
+        if waits:
+            link.holds = False  # before it answers: that answer must not let go what it holds for next
         try:
             link.withdraw(self._store)
         except FloError as error:  # memory is lost, and all waits with it
             _log.debug("a connection's end changes nothing more: %s", error)
-        if link.holds and not link.loads:
-            link.holds = False
+        if waits:
             self._requeue(link)
 
     def _refuse(self, chunks: list[Chunk], fault: Exception) -> None:

@@ -100,7 +100,7 @@ class Client:
             except FloError as fault:
                 return failure(fault)
 
-        self.turns.hold(self.link)
+        self.turns.hold(self.link, loads=True)
         self.turns.load(self.link, size, guarded)
 
     def leave(self) -> None:

@@ -148,6 +148,19 @@ def test_many_wait_and_each_message_goes_to_one(shared_server: RespServer, clien
         one.close()
 
 
+def test_a_reply_that_is_loaded_keeps_its_place_when_the_client_sends_nothing_more(tmp_path):
+    with resp_server(url=f"file:{tmp_path}", hot_bytes=1) as server:
+        server.client()("XADD", "s", "*", "f", "x" * 1_000)
+        for _ in range(20):
+            client = server.client()
+            words = ("XRANGE s - +", "BLPOP q 0", "PING", "XRANGE s - +", "PING")
+            client.socket.sendall(b"".join(encode(*line.split()) for line in words))
+            client.socket.shutdown(socket.SHUT_WR)
+            replies = [client.read() for _ in words]
+
+            assert replies == [replies[0], None, "PONG", replies[0], "PONG"] and len(replies[0]) == 1
+
+
 def test_records_that_left_memory_are_read_from_the_log(tmp_path):
     with resp_server(url=f"file:{tmp_path}", hot_bytes=1) as server:
         client = server.client()
