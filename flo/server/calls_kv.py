@@ -92,7 +92,10 @@ def scan(session: WireSession, store: Store, request: Request, asked: calls.KvSc
 
 
 def history(session: WireSession, store: Store, request: Request, asked: calls.KvHistory) -> bytes:
-    return reply(request, calls.History(store.history(request.ns, asked.key, asked.limit)))
+    versions = store.history(request.ns, asked.key, asked.limit)
+    if not versions:
+        raise Refused("not_found", "key not found")
+    return reply(request, calls.History(versions))
 
 
 def incr(session: WireSession, store: Store, request: Request, asked: calls.KvIncr) -> bytes:

@@ -128,7 +128,10 @@ def scan(session: WireSession, store: Store, request: Request) -> bytes:
 def history(session: WireSession, store: Store, request: Request) -> bytes:
     _outside("history", request)
     limit = integer(request.options, LIMIT, HISTORY_LIMIT_DEFAULT)
-    return encode_reply(OK, request.request_id, encode_history(store.history(request.ns, request.key, limit)))
+    versions = store.history(request.ns, request.key, limit)
+    if not versions:
+        raise Refused("not_found", "key not found")
+    return encode_reply(OK, request.request_id, encode_history(versions))
 
 
 def incr(session: WireSession, store: Store, request: Request) -> bytes:
