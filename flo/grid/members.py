@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from flo.grid.waiters import Parked
 
 if TYPE_CHECKING:
-    from flo.grid.store import Store
+    from flo.grid.store_group import GroupOperations
 
 SILENCE_MIN_MS: Final = 5_000
 SILENCE_UNLIMITED_MS: Final = 30_000  # of a group whose acknowledgements have no limit
@@ -33,7 +33,7 @@ class _Seen:
 
 
 class Members:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: GroupOperations) -> None:
         self._store = store
         self._seen: dict[Key, _Seen] = {}
         self._owned: dict[Hashable, dict[Key, None]] = {}
