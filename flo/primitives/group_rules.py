@@ -14,9 +14,10 @@ EXCLUSIVE: Final = "exclusive"
 KEY_SHARED: Final = "key_shared"
 
 NAME_BYTES: Final = 255  # of a group or a consumer
-GROUPS: Final = 4_096  # of one stream
-MEMBERS: Final = 65_536  # of one group
-PENDING: Final = 250_000  # entries of one group; at that many it hands out nothing new
+# These three are not final so that tests can lower them, compiled or not.
+GROUPS = 4_096  # of one stream
+MEMBERS = 65_536  # of one group
+PENDING = 250_000  # entries of one group; at that many it hands out nothing new
 READ_LIMIT_DEFAULT: Final = 10
 READ_LIMIT: Final = 1_000
 PAGE_LIMIT_DEFAULT: Final = 100  # of claims and pages of the pending list

@@ -11,9 +11,10 @@ from typing import Final
 
 from flo.primitives.stream_state import Stream
 
-SCAN_RECORDS: Final = 32_768  # that one pass looks at
+# These two are not final so that tests can lower them, compiled or not.
+SCAN_RECORDS = 32_768  # that one pass looks at
+SCAN_LOGGED = 1_024  # records of others that a read without result need not look at again
 FLOOR_RECORDS: Final = 4_096  # looked at to tell how far everything is done
-SCAN_LOGGED: Final = 1_024  # records of others that a read without result need not look at again
 _MIX: Final = 2_654_435_761  # odd, about 2**32 divided by the golden ratio: neighbours land far apart
 
 
@@ -65,7 +66,9 @@ class Slots:
             done = self.done[low:high]
         if not done or not limit:
             return picked
-        least, most = min(done), max(done)
+        least = most = done[0]
+        if done.count(least) < len(done):  # rare, and the count is fast when it is not so
+            least, most = min(done), max(done)
         end = self._pass(stream, least, low, high, blocked, limit, picked)
         if len(picked.ordinals) < limit and end < most:
             self._pass(stream, most, low, high, blocked, limit, picked)
@@ -108,10 +111,12 @@ class Slots:
     def passed(self, after: int, end: int, low: int, high: int) -> None:
         """A pass has taken everything up to `end` from the slots that were done up to `after` or further."""
         done = self.done
-        if not self.blocked and min(done[low:high]) >= after and max(done[low:high]) <= end:
-            done[low:high] = [end] * (high - low)
-            return
         blocked = self.blocked
+        if not blocked and low < high:
+            least = done[low]
+            if after <= least < end and done[low:high].count(least) == high - low:
+                done[low:high] = [end] * (high - low)
+                return
         for slot in range(low, high):
             if after <= done[slot] < end and slot not in blocked:
                 done[slot] = end

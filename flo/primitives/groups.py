@@ -67,7 +67,7 @@ from flo.primitives.stream_pages import Member as MemberInfo
 from flo.primitives.stream_rules import format_id, parse_id
 from flo.primitives.streams import Streams
 
-TIMER_GARBAGE: Final = 4_096
+TIMER_GARBAGE = 4_096  # records in timers that are void; not final so that tests can lower it, compiled or not
 BURIED: Final = 256  # records that one call of `due` moves to the dead-letter stream
 
 Events: TypeAlias = list[Event]

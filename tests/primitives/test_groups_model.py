@@ -12,7 +12,7 @@ from flo.primitives.group_slots import slot_of
 from flo.primitives.machine import Refused
 from flo.primitives.stream_pages import GroupSettings
 from flo.primitives.stream_rules import key_hash
-from tests.primitives.test_groups import World
+from tests.support.group_world import World
 
 CONSUMERS = ("w1", "w2", "w3")
 SLOTS = 3
