@@ -45,6 +45,7 @@ class Link:
         "room",
         "full",
         "holds",
+        "held",
         "loads",
         "ending",
         "ended",
@@ -60,7 +61,8 @@ class Link:
         self.written = 0  # bytes of them that were passed to `write`; changed by the loop's thread
         self.room = REPLY_BYTES  # replied - written above it: `full`
         self.full = False  # nothing is begun before replies have left
-        self.holds = False  # nothing is begun before the late reply has left
+        self.holds = 0  # the number of the hold that lasts: nothing is begun before its late reply has left
+        self.held = 0  # holds so far
         self.loads = False  # that reply is being loaded
         self.ending = False  # nothing more arrives, and nothing may wait for anything but the log
         self.ended = False  # its last reply is computed: what has arrived beyond is dropped
@@ -72,7 +74,7 @@ class Link:
 
     def stops(self) -> bool:
         """Whether nothing of it may be begun now."""
-        return self.full or self.holds or self.ended or self.gone
+        return self.full or self.holds > 0 or self.ended or self.gone
 
     def execute(self, store: Any, request: Any) -> bytes | None:
         """Performs a request, under the lock within begin and end; its reply, or None if that comes later.
@@ -128,8 +130,8 @@ class Batch:
         self._wake = wake
         self.index = index
         self.replies: list[tuple[Link, bytes]] = []
-        self.freed: list[Link] | None = None  # whose late reply this is, so that they go on
-        self.loads: list[tuple[Link, int, Callable[[], bytes]]] | None = None
+        self.freed: list[tuple[Link, int]] | None = None  # whose late reply this is, so that they go on; their holds
+        self.loads: list[tuple[Link, int, int, Callable[[], bytes]]] | None = None  # hold, size, work
         self.late = False  # a link may have several replies in it
         self.ready = False
         self.error: LogError | None = None

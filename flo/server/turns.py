@@ -115,7 +115,8 @@ class Turns:
         """Begins no further request of this link before its next late reply or load has been written: for protocols
         whose replies come in order. With the lock held, from `execute`, which then returns None. `loads`: a load it
         is, which comes even when the client asks for nothing more."""
-        link.holds = True
+        link.held += 1
+        link.holds = link.held
         link.loads = loads
 
     def end(self, link: Link) -> None:
@@ -347,9 +348,9 @@ class Turns:
             self._withdraw_one(link)
 
     def _withdraw_one(self, link: Link) -> None:
-        waits = link.holds and not link.loads
+        waits = link.holds > 0 and not link.loads
         if waits:
-            link.holds = False  # before it answers: that answer must not let go what it holds for next
+            link.holds = 0  # before it answers: that answer must not let go what it holds for next
         try:
             link.withdraw(self._store)
         except FloError as error:  # memory is lost, and all waits with it
@@ -440,13 +441,13 @@ class Turns:
     def _free(batch: Batch, link: Link) -> None:
         if batch.freed is None:
             batch.freed = []
-        batch.freed.append(link)
+        batch.freed.append((link, link.holds))
 
     @staticmethod
     def _put_load(batch: Batch, link: Link, size: int, work: Callable[[], bytes]) -> None:
         if batch.loads is None:
             batch.loads = []
-        batch.loads.append((link, size, work))
+        batch.loads.append((link, link.holds, size, work))
 
     # --- leaving
 
@@ -465,11 +466,11 @@ class Turns:
             self._write_joined(ready)
         for batch in ready:
             if batch.freed is not None:
-                for link in batch.freed:
-                    self._go_on(link)
+                for link, hold in batch.freed:
+                    self._go_on(link, hold)
             if batch.loads is not None and batch.error is None:
-                for link, size, work in batch.loads:
-                    self._begin_load(link, size, work)
+                for link, hold, size, work in batch.loads:
+                    self._begin_load(link, hold, size, work)
         if self._blocked:
             self._unblock()
         if self._idle is not None:
@@ -501,7 +502,7 @@ class Turns:
             if batch.error is not None:
                 for link, _ in batch.replies:
                     lost[link] = batch.error
-                for link, _, _ in batch.loads or ():
+                for link, _, _, _ in batch.loads or ():
                     lost[link] = batch.error
             else:
                 for link, data in batch.replies:
@@ -513,17 +514,20 @@ class Turns:
             if not link.gone:
                 link.lost(error)
 
-    def _go_on(self, link: Link) -> None:
-        link.holds = link.loads = False
-        if link.backlog and not link.full:
-            self._requeue(link)
+    def _go_on(self, link: Link, hold: int) -> None:
+        """Ends a hold, unless it has ended already."""
+        if hold and link.holds == hold:
+            link.holds = 0
+            link.loads = False
+            if link.backlog and not link.full:
+                self._requeue(link)
 
-    def _begin_load(self, link: Link, size: int, work: Callable[[], bytes]) -> None:
+    def _begin_load(self, link: Link, hold: int, size: int, work: Callable[[], bytes]) -> None:
         self._loading += 1
         future = self._loop.run_in_executor(None, work)
-        future.add_done_callback(lambda done: self._loaded(link, size, done))
+        future.add_done_callback(lambda done: self._loaded(link, hold, size, done))
 
-    def _loaded(self, link: Link, size: int, done: asyncio.Future[bytes]) -> None:
+    def _loaded(self, link: Link, hold: int, size: int, done: asyncio.Future[bytes]) -> None:
         self._loading -= 1
         fault = done.exception()
         if fault is None:
@@ -535,8 +539,7 @@ class Turns:
             _log.error("a reply could not be loaded; its connection is closed", exc_info=fault)
             if not link.gone:
                 link.lost(fault if isinstance(fault, Exception) else RuntimeError(str(fault)))
-        if link.holds:
-            self._go_on(link)
+        self._go_on(link, hold)
         self._let_go()
 
     # --- the log is behind

@@ -524,3 +524,37 @@ async def test_a_load_keeps_its_place_when_the_client_asks_for_nothing_more(stor
     await until(lambda: link.closed)
 
     assert link.received == b"loaded;0;loaded;1;bye"
+
+
+async def test_an_answer_that_is_on_its_way_when_its_wait_is_withdrawn_ends_no_later_hold(store):
+    turns = turns_of(store)
+    link = RecordingLink()
+    go = threading.Event()
+
+    def work() -> bytes:
+        assert go.wait(10)
+        return b"loaded;"
+
+    def read(store: LittleStore) -> None:
+        turns.hold(link, loads=True)
+        turns.load(link, 100, work)
+
+    for request in (lambda store: turns.hold(link), read, say(b"0;")):
+        turns.submit(link, request, 10)
+    await asyncio.sleep(0)
+    store.backend.hold()
+    with store.lock:
+        store.begin(0)
+        store.put(b"k", b"v")
+        turns.reply(link, b"late;")
+        store.end()
+    turns.finish(link)
+    await until(lambda: link.loads)
+    store.backend.release()
+    await until(lambda: link.received == b"late;")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    go.set()
+    await until(lambda: link.closed)
+
+    assert link.received == b"late;loaded;0;"
