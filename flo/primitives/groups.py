@@ -561,10 +561,16 @@ class Groups:
         if source is None:
             return found
         pending = group.pending
-        for ms, seq in ids:
-            ordinal = source.ordinal_of(ms, seq)
+        following = source.last_ordinal + 1
+        for id in ids:
+            # Most ids follow one another, as they were handed out, and need no search.
+            if following <= source.last_ordinal and source.id_of(following) == id:
+                ordinal: int | None = following
+            else:
+                ordinal = source.ordinal_of(*id)
             if ordinal is None:
                 continue
+            following = ordinal + 1
             entry = pending.get(ordinal)
             if entry is None or entry.state == DOOMED or (held and entry.state != HELD):
                 continue
