@@ -42,11 +42,11 @@ from flo.grid.time import PartitionTime
 from flo.grid.transactions import Transactions
 from flo.grid.views import history, log_lines, run_view
 from flo.grid.watches import Watches
-from flo.log.commit import GroupCommit
+from flo.log.commit import FlushMeter, GroupCommit
 from flo.log.contract import LogBackend
 from flo.log.errors import LogError
 from flo.log.hot import HOT_BYTES, HotBuffer
-from flo.log.url import open_log
+from flo.log.url import directory_of, open_log
 from flo.primitives import run_decide
 from flo.primitives.machine import Refused
 from flo.primitives.machines import Machines
@@ -97,6 +97,8 @@ class Node:
         memory_budget: int,
         hot_bytes: int,
         partitions: int,
+        make_machines: Callable[[str], Machines],
+        meter: FlushMeter | None,
     ) -> None:
         self.log_id = log_id
         self.session = session
@@ -108,24 +110,23 @@ class Node:
         self._executing: set[str] = set()
         self._closing = False
         self.lost: LogError | None = None
+        self.when_lost: Callable[[LogError], None] | None = None  # told of it, in any thread
+        self._make_machines = make_machines
+        self._meter = meter
         self.releases = Releases(0)
         self._snapshotter: Snapshotter | None = None
         if directory is not None:
             self._snapshotter = Snapshotter(
                 backend, directory, on_warning, self._sweep, bytes_min=snapshot_bytes_min, live=self._live_events
             )  # fmt: skip
-        self.commit_group = GroupCommit(backend, self._on_durable, self._on_lost, thread=threads)
+        self.commit_group = GroupCommit(backend, self._on_durable, self._on_lost, thread=threads, meter=meter)
         self.releases.on_durable(self.commit_group.durable_index)
         self._time = PartitionTime(clock, last_time_ms)
         self.hot = HotBuffer(hot_bytes)
-        self.partition = Partition(
-            machines, self.commit_group, self._time, self._on_notes, self._on_broken, self.hot
-        )  # fmt: skip
+        self.partition = Partition(machines, self.commit_group, self._time, self._on_notes, self._on_broken, self.hot)
         self.payloads = Payloads(backend)
         self.watches = Watches(self.releases, self.payloads)
-        self.jobs = Jobs(
-            self.partition, self.payloads, self.releases, session, log_id, self._executes, self._after
-        )  # fmt: skip
+        self.jobs = Jobs(self.partition, self.payloads, self.releases, session, log_id, self._executes, self._after)
         self.store = Store(
             self.partition, self.releases, Pressure(backend, memory_budget),
             Transactions(partitions, entropy), Records(self.hot, backend.read_events), self._after,
@@ -162,26 +163,31 @@ class Node:
         speculation_bytes: int = limits.SPECULATION_BYTES,
         memory_budget: int = MEMORY_BUDGET,
         hot_bytes: int = HOT_BYTES,
+        directory: str | None = None,
+        make_machines: Callable[[str], Machines] = Machines,
+        meter: FlushMeter | None = None,
     ) -> Node:
         """Opens and claims the log. Without factories the node executes nothing. With `threads=False` it has no
-        thread of its own: `pump` flushes and `tick` runs timers (simulations, virtual time).
-        Raises DirectoryLocked, DirectoryUnusable, LogDamaged."""
+        thread of its own: `pump` flushes and `tick` runs timers (simulations, virtual time). `directory`: of a log
+        that is given as a backend, for its snapshots. Raises DirectoryLocked, DirectoryUnusable, LogDamaged."""
         backend = open_log(url, durability=durability) if isinstance(url, str) else url
         info = backend.open()
         try:
             for warning in info.warnings:
                 if on_warning is not None:
                     on_warning(warning)
-            machines, snapshot_index = rebuilt(backend, RUNTIME)
+            machines, snapshot_index = rebuilt(backend, make_machines(RUNTIME))
             backend.claim()
             machines.runs.rebuild_derived()
-            directory = directory_of(url) if threads and isinstance(url, str) else None
+            if threads and isinstance(url, str):
+                directory = directory_of(url)
             node = cls(
                 backend, machines, log_id=info.log_id, last_time_ms=info.last_time_ms, snapshot_index=snapshot_index,
                 worker_factory=worker_factory, host_factory=host_factory, clock=clock or SystemClock(), entropy=entropy,
                 threads=threads, session=session or uuid4().hex[:12], directory=directory,
                 on_warning=on_warning, snapshot_bytes_min=snapshot_bytes_min, speculation_bytes=speculation_bytes,
                 memory_budget=memory_budget, hot_bytes=hot_bytes, partitions=info.partitions,
+                make_machines=make_machines, meter=meter,
             )  # fmt: skip
         except BaseException:
             backend.close()
@@ -320,6 +326,8 @@ class Node:
         self.releases.on_lost(error)
         self.watches.lost()
         self._after()
+        if self.when_lost is not None:
+            self.when_lost(error)
 
     def _on_broken(self) -> None:
         """Called with the lock held: a command failed half-way."""
@@ -344,7 +352,7 @@ class Node:
             if self.partition.last_index - self._rebuilt_at < REBUILD_EVENTS:
                 raise fault
             self.commit_group.close()
-            machines, _ = rebuilt(self._backend, RUNTIME)
+            machines, _ = rebuilt(self._backend, self._make_machines(RUNTIME))
             self._backend.claim()
         except LogError as error:
             if self.lost is None:
@@ -352,7 +360,9 @@ class Node:
             return
         machines.runs.rebuild_derived()
         with self.partition.lock:
-            self.commit_group = GroupCommit(self._backend, self._on_durable, self._on_lost, thread=self._threads)
+            self.commit_group = GroupCommit(
+                self._backend, self._on_durable, self._on_lost, thread=self._threads, meter=self._meter
+            )  # fmt: skip
             self._rebuilt_at = self.commit_group.last_index
             self.hot.clear()
             self.partition.restart(machines, self.commit_group)
@@ -574,9 +584,7 @@ class Node:
             self._ensure_hands()
         checked = [checked_start(request, self.has_bundle, self.payloads) for request in requests]
         try:
-            return self._answer(
-                lambda: [r if isinstance(r, FloError) else self._start(r, execute) for r in checked]
-            )  # fmt: skip
+            return self._answer(lambda: [r if isinstance(r, FloError) else self._start(r, execute) for r in checked])
         finally:
             for request in checked:
                 if not isinstance(request, FloError):
@@ -686,10 +694,3 @@ class Node:
     def list(self) -> list[RunView]:
         runs = self.partition.machines.runs.runs
         return self._answer(lambda: [run_view(run, self.payloads, output=False) for run in runs.values()])
-
-
-def directory_of(url: str) -> str | None:
-    """The folder of a `file:` log, as a path that another process understands."""
-    if url == "memory:":
-        return None
-    return os.path.abspath(os.path.expanduser(url.removeprefix("file:").removeprefix("//")))

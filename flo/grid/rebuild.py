@@ -14,10 +14,9 @@ from flo.log.errors import LogDamaged
 from flo.primitives.machines import Machines
 
 
-def rebuilt(backend: LogBackend, runtime: str) -> tuple[Machines, int]:
-    """Machines from the newest snapshot and the log after it, with the snapshot's index (0 without one). What is
-    derived from their state is not set yet: `runs.rebuild_derived()`. Raises LogDamaged."""
-    machines = Machines(runtime)
+def rebuilt(backend: LogBackend, machines: Machines) -> tuple[Machines, int]:
+    """These new machines, as the newest snapshot and the log after it make them, and the snapshot's index (0 without
+    one). What is derived from their state is not set yet: `runs.rebuild_derived()`. Raises LogDamaged."""
     with _no_collection():
         index = _load(machines, backend)
         replay(machines, backend.read(index + 1), index + 1)

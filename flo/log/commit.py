@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Protocol
 
 from flo.log.contract import Frame, LogBackend, LoggedEvent
 from flo.log.errors import LogError, NoSpace, OutcomeUnknown, TooLarge
@@ -17,6 +17,15 @@ from flo.log.frame import BATCH_BYTES, FRAME_BYTES, FRAME_EVENTS, encoded_size
 
 RETRY_SECONDS: Final = 0.5  # between attempts of a frame that had no room, or whose outcome is unknown
 SETTLE_ATTEMPTS: Final = 20  # to learn the outcome of an append before the log counts as lost
+
+
+class FlushMeter(Protocol):
+    """Measures appends that succeeded, flush included."""
+
+    def begin(self) -> int: ...
+    def end(self, begun: int, frames: Sequence[Frame], size: int) -> None:
+        """`begun`: what `begin` gave; `size`: bytes of the frames. Called from the flusher thread."""
+
 
 _Added = tuple[Sequence[LoggedEvent], int, bytes, int]  # events, time, origin, encoded size
 
@@ -36,8 +45,10 @@ class GroupCommit:
         on_lost: Callable[[LogError], None],
         *,
         thread: bool = True,
+        meter: FlushMeter | None = None,
     ) -> None:
         self._backend = backend
+        self._meter = meter
         self._on_durable = on_durable
         self._on_lost = on_lost
         self._epoch = backend.epoch
@@ -199,6 +210,7 @@ class GroupCommit:
     def _flush(self) -> bool:
         """Appends the collected frames. False when they must be tried again, or the log is lost."""
         frames = self._frames
+        begun = 0 if self._meter is None else self._meter.begin()
         try:
             if not (self._settling and self._backend.settle(frames)):
                 self._backend.append(frames)
@@ -225,6 +237,8 @@ class GroupCommit:
         self._settling = False
         self._settle_failures = 0
         self.stalled = None
+        if self._meter is not None:
+            self._meter.end(begun, frames, self._frames_bytes)
         self._durable = durable = frames[-1].first_index + len(frames[-1].events) - 1
         self._frames = []
         self._flushed_bytes += self._frames_bytes

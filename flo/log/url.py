@@ -40,3 +40,10 @@ def open_log(url: str, *, durability: str = SYNC, shards: int = 0, partitions: i
 
         return FileBackend(path, background=mode == ASYNC_FLUSH, shards=shards, partitions=partitions)
     raise LogError(f"no log backend for {url!r}", hint="memory: or file:DIR")
+
+
+def directory_of(url: str) -> str | None:
+    """The folder of a `file:` log, as a path that another process understands."""
+    if url == "memory:":
+        return None
+    return os.path.abspath(os.path.expanduser(url.removeprefix("file:").removeprefix("//")))

@@ -38,12 +38,14 @@ class UnknownEvent(Exception):
 
 
 class Machines:
-    def __init__(self, runtime: str = "") -> None:
+    """`kv` and `queues`: new ones with settings of their own, which no entry of the log depends on."""
+
+    def __init__(self, runtime: str = "", *, kv: KV | None = None, queues: Queues | None = None) -> None:
         self.runs = RunMachine()
-        self.kv = KV()
+        self.kv = KV() if kv is None else kv
         self.locks = LockMachine()
         self.namespaces = Namespaces()
-        self.queues = Queues()
+        self.queues = Queues() if queues is None else queues
         self.streams = Streams()
         self.groups = Groups(self.streams)
         storage = StorageActions(self.kv, self.queues, self.streams, self.groups)
