@@ -50,5 +50,6 @@ async def real_server(url: str = "memory:") -> AsyncIterator[RealServer]:
         yield server
     finally:
         if server._listener is not None:
+            server.drop_connections()
             await server.stop()
         node.close()
