@@ -64,6 +64,7 @@ def test_keys(wire: Wire):
         (second, False, b"2", 1),
         (first, False, b"1", 1),
     ]
+    refusal(wire, calls.KV_HISTORY, calls.KvHistory(b"none"), NOT_FOUND)
     assert wire.call(calls.KV_EXISTS, calls.KvExists(b"k")) == calls.Exists(False)
     assert wire.call(calls.KV_INCR, calls.KvIncr(b"c", 7)).value == 7
     assert wire.call(calls.KV_GET, calls.KvGet(b"c")).kind == "counter"

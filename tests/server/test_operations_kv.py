@@ -102,6 +102,7 @@ def test_mget_scan_history_exists(wire: Wire):
     assert decode_exists(wire.body(opcodes.KV_EXISTS, "a"))
     assert wire.body(opcodes.KV_EXISTS, "none") == bytes(9)
     assert wire.reply(opcodes.KV_SCAN, b"", u32(1) + b"\xff\xfe").status == BAD_REQUEST
+    assert wire.reply(opcodes.KV_HISTORY, "none").status == NOT_FOUND
 
 
 def test_counters(wire: Wire):
@@ -158,6 +159,18 @@ def test_what_a_transaction_cannot_hold_is_refused_by_its_code(wire: Wire, opcod
 
     assert reply.status == BAD_REQUEST
     assert reply.body.startswith(b"kv_txn_unsupported_op")
+
+
+def test_a_transaction_that_is_too_large_is_refused_by_its_code(wire: Wire):
+    txn, _ = decode_begun(wire.body(opcodes.KV_BEGIN, "u"))
+    for number in range(256):
+        wire.put(f"u:{number}", b"v", transaction(txn))
+
+    reply = wire.reply(opcodes.KV_PUT, "u:256", b"v", transaction(txn))
+
+    assert reply.status == BAD_REQUEST
+    assert reply.body.startswith(b"kv_txn_too_large: ")
+    assert decode_committed(wire.body(opcodes.KV_COMMIT, "u", b"", transaction(txn)))[1] == 256
 
 
 def test_a_get_waits_until_the_key_exists(service: Service, wire: Wire):

@@ -213,8 +213,8 @@ def _outside(operation: str, request: Request) -> None:
 
 
 def _not_in_a_transaction(operation: str) -> Refused:
-    code = "kv_txn_unsupported_op"
-    return Refused("bad_argument", f"{code}: {operation} is not possible in a transaction", {"code": code})
+    message = f"{operation} is not possible in a transaction"
+    return Refused("bad_argument", message, {"code": "kv_txn_unsupported_op"})
 
 
 OPERATIONS: Final[dict[int, Operation]] = {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flo.grid.waiters import Parked
 
 WAIT_MS: Final = 300_000  # the longest wait; what asks for no limit waits so long, too
+SHOWN_CODES: Final = frozenset({"kv_key_too_large", "kv_txn_too_large", "kv_txn_cross_shard", "kv_txn_unsupported_op"})
 WAITS: Final = 1_024  # parked at a time on one connection
 
 _log = logging.getLogger(__name__)
@@ -139,11 +140,12 @@ def refuse(request: Request, error: Refused | FloError) -> bytes:
         kind, message, details = error.kind, error.message, error.details
     else:
         kind, message, details = error.code, str(error), None
+    code = details["code"] if isinstance(details, dict) and "code" in details else kind
     if request.opcode == CALL:
-        code = details["code"] if isinstance(details, dict) and "code" in details else kind
         body = encode(Refusal(message, code, details))
     else:
-        body = message.encode("utf-8", "replace")
+        shown = f"{code}: {message}" if code in SHOWN_CODES and not message.startswith(code) else message
+        body = shown.encode("utf-8", "replace")
     return encode_reply(status_of(kind, details), request.request_id, body)
 
 
