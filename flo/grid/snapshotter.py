@@ -20,10 +20,13 @@ from typing import Final
 
 from flo.grid.partition import replay
 from flo.log.contract import LiveEvents, LogBackend
+from flo.log.disk import SystemDisk
 from flo.log.errors import FloError, LogError, NoSpace
 from flo.log.file.backend import RESERVE_BYTES, FileBackend
+from flo.log.file.directory import read_system
 from flo.log.file.ephemeral import EphemeralBackend
 from flo.log.file.snapshots import Snapshot, SnapshotInvalid, write_snapshot
+from flo.log.inspect import newest_snapshot, read_frames
 from flo.primitives.machines import Machines
 
 SNAPSHOT_BYTES_MIN: Final = 16 * 1024 * 1024  # of log since the last one, before another is begun
@@ -72,8 +75,9 @@ class Snapshotter:
             self._asleep = False
             self._wake.set()
             if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(target=self._run, name="flo-snapshot", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="flo-snapshot", daemon=True)
+                thread.start()
+                self._thread = thread  # begun: `close` joins it in another thread
 
     def close(self) -> None:
         """Ends a snapshot that is being made: the next start replays a little more instead."""
@@ -113,7 +117,9 @@ class Snapshotter:
             if isinstance(backend, EphemeralBackend):
                 backend.let_go(self._durable, self._live)
                 return
-            if not isinstance(backend, FileBackend) or backend.size_since_snapshot() < backend.snapshot_size:
+            if not isinstance(backend, FileBackend) or self._durable <= backend.snapshot_index:
+                return
+            if backend.size_since_snapshot() < backend.snapshot_size:
                 return
             self._look_at = backend.written_bytes + self._bytes_min  # should it fail
             self._make(backend, self._durable)
@@ -170,8 +176,6 @@ class Snapshotter:
 
 def make_image(directory: str, index: int) -> Snapshot:
     """The state at `index`, from the newest snapshot and the log after it. Raises LogDamaged."""
-    from flo.log.inspect import newest_snapshot, read_frames
-
     machines = Machines()
     from_index = 1
     snapshot = newest_snapshot(directory)
@@ -188,21 +192,23 @@ def make_image(directory: str, index: int) -> Snapshot:
     return Snapshot(covers, machines.dump(), machines.named_blobs())
 
 
-def main(arguments: list[str]) -> None:
-    from flo.log.disk import SystemDisk
-    from flo.log.file.directory import read_system
-
-    directory, index, path = arguments
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.nice(NICE)
-    gc.disable()  # it visits a million keys again and again, and finds nothing
+def make_file(directory: str, index: int, path: str) -> None:
+    """Leaves the state at `index` in a file for the owner to publish. Raises LogDamaged, NoSpace."""
     disk = SystemDisk()
     log_id = bytes.fromhex(read_system(disk, os.path.join(directory, "SYSTEM")).log_id)
-    image = make_image(directory, int(index))
+    image = make_image(directory, index)
     size = sum(map(len, image.sections.values()))
     if disk.free_bytes(directory) < size + 2 * RESERVE_BYTES:  # what is kept back is not for snapshots
         raise NoSpace(f"{path}: no room for a snapshot of {size} bytes")
     write_snapshot(disk, path, image, log_id)
+
+
+def main(arguments: list[str]) -> None:
+    directory, index, path = arguments
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(NICE)
+    gc.disable()  # it visits a million keys again and again, and finds nothing
+    make_file(directory, int(index), path)
     os._exit(0)  # nothing is left to do; taking the machines apart would take as long as loading them
 
 

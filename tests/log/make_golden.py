@@ -1,4 +1,4 @@
-"""Writes a golden log: `python -m tests.log.make_golden FOLDER`.
+"""Writes a golden log: `python -m tests.log.make_golden FOLDER`, with kept files: `… FOLDER kept`.
 
 Each format of a release keeps the log that was written with it, so that later releases prove to read it. Run it for
 a new format only, into a new folder; what is there stays.
@@ -43,5 +43,25 @@ def write(folder: str) -> None:
         log.close()
 
 
+def live(first: int, last: int) -> list[int]:
+    """The events of the log with kept files that are still read: all of some segments, few of others."""
+    return [index for index in range(first, last + 1) if index % 100 < 30 or index % 10 == 0]
+
+
+def kept_payload(index: int) -> bytes:
+    return b"kept %d " % index + b"k" * (index % 90)
+
+
+def write_kept(folder: str) -> None:
+    log = FileBackend(folder, segment_bytes=1_000, make_log_id=lambda: LOG_ID)
+    log.open()
+    log.claim()
+    for first in range(1, 301, 10):
+        log.append([Frame(first, 1_750_000_000_000, 1, [(300, 1, kept_payload(first + n)) for n in range(10)])])
+        if first % 70 == 61:
+            log.put_snapshot(log.last_index, {}, frozenset(), live=live)
+    log.close()
+
+
 if __name__ == "__main__":
-    write(sys.argv[1])
+    (write_kept if sys.argv[2:] == ["kept"] else write)(sys.argv[1])

@@ -9,9 +9,10 @@ import pytest
 
 from flo.log.file.backend import FileBackend
 from flo.log.inspect import dump, verify
-from tests.log.make_golden import BLOB, LOG_ID, frames
+from tests.log.make_golden import BLOB, LOG_ID, frames, kept_payload, live
 
 GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_KEPT = Path(__file__).parent / "golden_kept"
 
 
 @pytest.mark.parametrize("version", sorted(path.name for path in GOLDEN.iterdir()))
@@ -46,3 +47,20 @@ def test_a_golden_log_is_dumped_without_owning_it(version: str):
 
     assert [event.index for event in found] == list(range(found[0].index, max(wanted) + 1))
     assert all((e.kind, e.version, e.value, e.time_ms) == wanted[e.index] for e in found)
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in GOLDEN_KEPT.iterdir()))
+def test_golden_kept_files_hold_exactly_what_was_written(version: str, tmp_path: Path):
+    data = tmp_path / "data"
+    shutil.copytree(GOLDEN_KEPT / version, data)
+    names = [path.suffix for path in (data / "00000" / "kept").iterdir()]
+    report = verify(str(data))
+    assert (report.ok, report.warnings) == (True, [])
+    assert {".seg", ".kept"} == set(names)
+    log = FileBackend(str(data))
+    first = log.open().first_index
+
+    wanted = live(1, 300)
+    assert first > 100
+    assert [payload for payload, _ in log.read_events(wanted)] == [kept_payload(index) for index in wanted]
+    log.close()

@@ -138,6 +138,20 @@ def test_many_small_files_become_one():
     check(log, live)
 
 
+def test_what_stays_live_is_written_once():
+    disk = SimDisk()
+    log = owned(backend(disk))
+    live = Lives(lambda index: stretches(index) or index % 37 == 0)
+    seen: set[str] = set()
+    for _ in range(6):
+        fill(log, 20)
+        log.put_snapshot(log.last_index, {}, frozenset(), live=live)
+        names = set(disk.list_directory(KEPT)) if disk.exists(KEPT) else set()
+        assert seen <= names or len(names) < len(seen), "files go only where many become one"
+        assert all(name.endswith(("-1.kept", ".seg")) for name in names)
+        seen = names
+
+
 def test_neighbours_are_read_at_once_in_any_order():
     disk = SimDisk()
     log = owned(backend(disk))

@@ -134,7 +134,9 @@ class Keeper:
                 yield [(file, found)]
                 continue
             size = live_bytes(file, found)
-            mostly_dead = size * 2 < file.end and len(found) * 4 <= self._measured.get(file.path, len(found) * 4) * 3
+            mostly_dead = (
+                is_mostly_dead(file, found) and len(found) * 4 <= self._measured.get(file.path, len(found) * 4) * 3
+            )
             is_small = isinstance(file, KeptFile) and size * MERGE_PART < MERGE_BYTES
             if not is_small or small_bytes + size > MERGE_BYTES:
                 yield from _few_or_one(small)
@@ -208,7 +210,7 @@ def _few_or_one(small: list[tuple[Holder, Sequence[int]]]) -> Iterator[list[tupl
         yield small
         return
     for file, live in small:
-        if live_bytes(file, live) * 2 < file.end:
+        if is_mostly_dead(file, live):
             yield [(file, live)]
 
 
@@ -262,6 +264,10 @@ def open_whole(disk: Disk, path: str, log_id: bytes) -> Segment:
     segment = Segment(path, header)
     segment.adopt(footer)
     return segment
+
+
+def is_mostly_dead(file: Holder, live: Sequence[int]) -> bool:
+    return live_bytes(file, live) * 2 < file.end - file.offsets[0]
 
 
 def live_bytes(file: Holder, live: Sequence[int]) -> int:
