@@ -84,6 +84,10 @@ class Connections:
     limit: int = 65_536
     closing: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone while closing
+    opened_ms: int = 0  # by the monotonic clock
+
+    def __post_init__(self) -> None:
+        self.opened_ms = self.clock.monotonic_ms()
 
 
 class ClientLink(Link, asyncio.Protocol):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from flo.api.clock import SystemClock
 from flo.grid.store import Store
 from flo.grid.waiters import Parked
 from flo.log.errors import FloError
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from flo.server.link import ClientLink
     from flo.server.turns import Turns
 
-_clock: Final = SystemClock()
-
 
 class Shared:
     """What the connections of one server have in common."""
@@ -29,10 +26,6 @@ class Shared:
         self.cursors = Cursors()
         self.clients: dict[int, Client] = {}
         self.last_id = 0
-        self._began = _clock.monotonic_ms()
-
-    def uptime_seconds(self) -> int:
-        return (_clock.monotonic_ms() - self._began) // 1_000
 
 
 _shared: Final[WeakKeyDictionary[Turns, Shared]] = WeakKeyDictionary()

@@ -51,7 +51,8 @@ SCRIPTS = {
     """,
     "scan": """
         SET user:K1 1 | SCAN 0 MATCH user:K1 COUNT 1000 | SCAN x | SCAN 0 COUNT x | SCAN 0 COUNT 0 | SCAN 0 MATCH
-        SCAN 0 BOGUS 1 | KEYS user:K1 | KEYS none:K1* | KEYS user:K[1] | SCAN 0 TYPE stream MATCH none COUNT 1000 | SCAN -1
+        SCAN 0 BOGUS 1 | KEYS user:K1 | KEYS none:K1* | KEYS user:K[1]
+        SCAN 0 TYPE stream MATCH none COUNT 1000 | SCAN -1
     """,
     "lists": """
         LPUSH K1 a | LLEN K1 | RPOP K1 | RPOP K1 | RPOP K1 3 | LPUSH K1 a b c | RPOP K1 2 | RPOP K1 0 | RPOP K1 9
