@@ -46,7 +46,7 @@ class FloClient:
     """
 
     def __init__(
-        self, endpoint: str, *, namespace: str = "default", timeout_ms: int = TIMEOUT_MS, debug: bool = False
+        self, endpoint: str, namespace: str = "default", timeout_ms: int = TIMEOUT_MS, debug: bool = False
     ) -> None:
         self.endpoint = parse_endpoint(endpoint)
         if timeout_ms <= 0:

@@ -185,7 +185,7 @@ class KV(Operations):
         """Gives the key that long to live from now; 0 makes it permanent. Raises NotFoundError."""
         ns = self._ns(options)
         data = key_bytes(key)
-        ms = ttl_ms(ttl_seconds, None if options is None else options.ttl_ms)
+        ms = touch_ms(ttl_seconds, options)
         if_match = None if options is None else options.if_match
         if ms % 1_000:
             await self._call(calls.KV_TOUCH, ns, calls.KvTouch(data, ms, if_match))
@@ -321,6 +321,14 @@ def put_tags(options: PutOptions, ttl_ms: int) -> Tags | None:
 
 def if_match_tags(if_match: int | None) -> Tags | None:
     return None if if_match is None else {tlv.CAS_VERSION: u64(if_match, "if_match")}
+
+
+def touch_ms(ttl_seconds: float | None, options: KVTouchOptions | None) -> int:
+    """The time to live that a touch gives. Raises ValidationError when there is none: 0 must be said."""
+    given = None if options is None else options.ttl_ms
+    if ttl_seconds is None and given is None:
+        raise ValidationError("touch: ttl_seconds is missing", hint="0 makes the key permanent")
+    return ttl_ms(ttl_seconds, given)
 
 
 def delta_of(options: KVIncrOptions | None) -> int:

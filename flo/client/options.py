@@ -304,21 +304,21 @@ class StreamDeleteOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupJoinOptions:
+class StreamGroupJoinOptions:
     """Of `stream.group_join`."""
 
     namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class GroupLeaveOptions:
+class StreamGroupLeaveOptions:
     """Of `stream.group_leave`."""
 
     namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class GroupReadOptions:
+class StreamGroupReadOptions:
     """`details` asks for the count of deliveries too; `no_ack` hands out at most once."""
 
     count: int = 10
@@ -329,7 +329,7 @@ class GroupReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupAckOptions:
+class StreamGroupAckOptions:
     """`consumer`: only what this one holds is acknowledged."""
 
     consumer: str = ""
@@ -337,7 +337,7 @@ class GroupAckOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupNackOptions:
+class StreamGroupNackOptions:
     """`redelivery_delay_ms` None is the group's own."""
 
     consumer: str = ""
@@ -346,7 +346,7 @@ class GroupNackOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupTouchOptions:
+class StreamGroupTouchOptions:
     """`extend_ms` None is the group's own time for acknowledgements."""
 
     extend_ms: int | None = None
@@ -354,7 +354,7 @@ class GroupTouchOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupClaimOptions:
+class StreamGroupClaimOptions:
     """`min_idle_ms` 0 takes what the consumer holds itself and what is due again, above 0 every entry idle that long.
     `start` is where the scan begins: `next` of the result before."""
 
@@ -365,7 +365,7 @@ class GroupClaimOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupPendingOptions:
+class StreamGroupPendingOptions:
     """`details` asks for times and states, and for pages: `cursor` is that of the page before."""
 
     consumer: str = ""
@@ -376,7 +376,7 @@ class GroupPendingOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupCreateOptions:
+class StreamGroupCreateOptions:
     """`mode` is shared, exclusive or key_shared. `start` None is the beginning, "$" the end of the stream."""
 
     mode: str = "shared"

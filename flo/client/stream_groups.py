@@ -8,15 +8,15 @@ from typing import Final, ParamSpec, TypeAlias
 
 from flo.client.options import (
     CallOptions,
-    GroupAckOptions,
-    GroupClaimOptions,
-    GroupCreateOptions,
-    GroupJoinOptions,
-    GroupLeaveOptions,
-    GroupNackOptions,
-    GroupPendingOptions,
-    GroupReadOptions,
-    GroupTouchOptions,
+    StreamGroupAckOptions,
+    StreamGroupClaimOptions,
+    StreamGroupCreateOptions,
+    StreamGroupJoinOptions,
+    StreamGroupLeaveOptions,
+    StreamGroupNackOptions,
+    StreamGroupPendingOptions,
+    StreamGroupReadOptions,
+    StreamGroupTouchOptions,
 )
 from flo.client.sdk_errors import FloConnectionError, ValidationError
 from flo.client.stream_records import detailed_records, id_of, id_text, read_result, records_of
@@ -57,7 +57,9 @@ class StreamGroups(Operations):
 
     __slots__ = ()
 
-    async def group_join(self, stream: str, group: str, consumer: str, options: GroupJoinOptions | None = None) -> None:
+    async def group_join(
+        self, stream: str, group: str, consumer: str, options: StreamGroupJoinOptions | None = None
+    ) -> None:
         """Makes the consumer a member; the group begins at the start of the stream if it is new."""
         value = _member(group, consumer)
         reply = await self._send(opcodes.GROUP_JOIN, self._ns(options), key_bytes(stream), value)
@@ -65,7 +67,7 @@ class StreamGroups(Operations):
             raise refusal(reply)
 
     async def group_leave(
-        self, stream: str, group: str, consumer: str, options: GroupLeaveOptions | None = None
+        self, stream: str, group: str, consumer: str, options: StreamGroupLeaveOptions | None = None
     ) -> None:
         """Ends a membership: what the consumer holds is handed to others at once. One that is none is no error."""
         value = _member(group, consumer)
@@ -74,10 +76,10 @@ class StreamGroups(Operations):
             raise refusal(reply)
 
     async def group_read(
-        self, stream: str, group: str, consumer: str, options: GroupReadOptions | None = None
+        self, stream: str, group: str, consumer: str, options: StreamGroupReadOptions | None = None
     ) -> StreamReadResult:
         """Records for this consumer: first what is due again, then new ones. Without any it waits for `block_ms`."""
-        options = options or GroupReadOptions()
+        options = options or StreamGroupReadOptions()
         ns = self._ns(options)
         left_ms = wait_of(options.block_ms)
         loop = asyncio.get_running_loop()
@@ -90,7 +92,7 @@ class StreamGroups(Operations):
             if result.records or left_ms <= 0 or waited_ms < SERVED_MS:
                 return result
 
-    async def group_ack(self, stream: str, group: str, ids: Ids, options: GroupAckOptions | None = None) -> None:
+    async def group_ack(self, stream: str, group: str, ids: Ids, options: StreamGroupAckOptions | None = None) -> None:
         """Done with these records. Those that are not pending are no error."""
         consumer = "" if options is None else options.consumer
         value = _ids(group, consumer, ids)
@@ -98,9 +100,11 @@ class StreamGroups(Operations):
         if reply.status:
             raise refusal(reply)
 
-    async def group_nack(self, stream: str, group: str, ids: Ids, options: GroupNackOptions | None = None) -> None:
+    async def group_nack(
+        self, stream: str, group: str, ids: Ids, options: StreamGroupNackOptions | None = None
+    ) -> None:
         """Gives records back: they are handed out again, to any consumer."""
-        options = options or GroupNackOptions()
+        options = options or StreamGroupNackOptions()
         tags: Tags | None = None
         if options.redelivery_delay_ms is not None:
             tags = {tlv.REDELIVERY_DELAY_MS: u32(options.redelivery_delay_ms, "redelivery_delay_ms")}
@@ -110,7 +114,7 @@ class StreamGroups(Operations):
             raise refusal(reply)
 
     async def group_touch(
-        self, stream: str, group: str, consumer: str, ids: Ids, options: GroupTouchOptions | None = None
+        self, stream: str, group: str, consumer: str, ids: Ids, options: StreamGroupTouchOptions | None = None
     ) -> int:
         """Gives the consumer that much longer for these records; how many of them it still holds."""
         extend_ms = None if options is None else options.extend_ms
@@ -118,10 +122,10 @@ class StreamGroups(Operations):
         return (await self._call(calls.GROUP_TOUCH, self._ns(options), touching)).count
 
     async def group_claim(
-        self, stream: str, group: str, consumer: str, options: GroupClaimOptions | None = None
+        self, stream: str, group: str, consumer: str, options: StreamGroupClaimOptions | None = None
     ) -> StreamClaimResult:
         """Takes over pending records, a part of them at a time: go on from `result.next` until it is None."""
-        options = options or GroupClaimOptions()
+        options = options or StreamGroupClaimOptions()
         start = StreamID(0, 0) if options.start is None else id_of(options.start)
         unsigned(options.min_idle_ms, "min_idle_ms", 2**32 - 1)
         unsigned(options.count, "count", 2**32 - 1)
@@ -134,9 +138,11 @@ class StreamGroups(Operations):
         records, following = decoded(layouts_stream.decode_claimed, reply.body)
         return StreamClaimResult(records_of(stream, records), None if following is None else StreamID(*following))
 
-    async def group_pending(self, stream: str, group: str, options: GroupPendingOptions | None = None) -> PendingResult:
+    async def group_pending(
+        self, stream: str, group: str, options: StreamGroupPendingOptions | None = None
+    ) -> PendingResult:
         """What was handed out and is not acknowledged."""
-        options = options or GroupPendingOptions()
+        options = options or StreamGroupPendingOptions()
         ns = self._ns(options)
         if options.details or options.cursor:
             asked = calls.GroupPending(stream, group, options.consumer, options.limit, options.cursor)
@@ -159,10 +165,10 @@ class StreamGroups(Operations):
         held = decoded(layouts_stream.decode_pending, reply.body)
         return PendingResult([PendingEntry(StreamID(*each.id), each.delivery_count, each.consumer) for each in held])
 
-    async def group_create(self, stream: str, group: str, options: GroupCreateOptions | None = None) -> None:
+    async def group_create(self, stream: str, group: str, options: StreamGroupCreateOptions | None = None) -> None:
         """Makes a group with these settings, and the stream if it does not exist. One that is there with the same is no
         error, with others a ConflictError."""
-        options = options or GroupCreateOptions()
+        options = options or StreamGroupCreateOptions()
         start = "0-0" if options.start is None else "$" if options.start == "$" else id_text(options.start)
         creating = calls.GroupCreate(
             stream, group, options.mode, options.ack_timeout_ms, options.max_deliver, options.redeliver_delay_ms,
@@ -185,7 +191,7 @@ class StreamGroups(Operations):
         return [_info(each) for each in told.groups]
 
     async def _group_read(
-        self, stream: str, group: str, consumer: str, options: GroupReadOptions, ns: str, wait_ms: int
+        self, stream: str, group: str, consumer: str, options: StreamGroupReadOptions, ns: str, wait_ms: int
     ) -> StreamReadResult:
         if options.details or options.no_ack:
             asked = calls.GroupRead(

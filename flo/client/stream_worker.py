@@ -27,7 +27,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from flo.api.errors import FloError
-from flo.client.options import GroupAckOptions, GroupClaimOptions, GroupNackOptions, GroupReadOptions, GroupTouchOptions
+from flo.client.options import (
+    StreamGroupAckOptions,
+    StreamGroupClaimOptions,
+    StreamGroupNackOptions,
+    StreamGroupReadOptions,
+    StreamGroupTouchOptions,
+)
 from flo.client.sdk_errors import BadRequestError, FloConnectionError, ValidationError
 from flo.client.transport import refusal, wait_of
 from flo.client.types import StreamID, StreamRecord
@@ -236,7 +242,7 @@ class StreamWorker:
             began = loop.time()
             try:
                 result = await self._reader.stream.group_read(
-                    stream, self.group, self.consumer, GroupReadOptions(count=count, block_ms=self._block_ms)
+                    stream, self.group, self.consumer, StreamGroupReadOptions(count=count, block_ms=self._block_ms)
                 )
             except FloConnectionError as error:
                 if self._halt.is_set():
@@ -275,7 +281,7 @@ class StreamWorker:
         lost with the connection."""
         following: StreamID | None = StreamID(0, 0)
         while following is not None and not self._halt.is_set():
-            options = GroupClaimOptions(min_idle_ms=0, start=following, count=self._batch_size)
+            options = StreamGroupClaimOptions(min_idle_ms=0, start=following, count=self._batch_size)
             claimed = await self._reader.stream.group_claim(stream, self.group, self.consumer, options)
             for record in claimed.records:
                 await self._begin(stream, record)
@@ -358,7 +364,7 @@ class StreamWorker:
             for first in range(0, len(long), ACK_IDS):
                 try:
                     await self._reporter.stream.group_touch(
-                        stream, self.group, self.consumer, long[first : first + ACK_IDS], GroupTouchOptions()
+                        stream, self.group, self.consumer, long[first : first + ACK_IDS], StreamGroupTouchOptions()
                     )
                 except FloError as error:
                     _log.warning("the worker %s could not keep its records: %s", self.consumer, error)
@@ -441,9 +447,13 @@ class _Reports:
                 if not client.is_connected:
                     await client.reconnect(RECONNECT_SECONDS)
                 if done:
-                    await client.stream.group_ack(self._stream, worker.group, ids, GroupAckOptions(worker.consumer))
+                    await client.stream.group_ack(
+                        self._stream, worker.group, ids, StreamGroupAckOptions(worker.consumer)
+                    )
                 else:
-                    await client.stream.group_nack(self._stream, worker.group, ids, GroupNackOptions(worker.consumer))
+                    await client.stream.group_nack(
+                        self._stream, worker.group, ids, StreamGroupNackOptions(worker.consumer)
+                    )
                 return
             except FloError as error:  # in the end the records are handed out again, when their deadlines pass
                 _log.warning("the worker %s could not report: %s", worker.consumer, error)

@@ -98,9 +98,9 @@ class KVTransaction:
         self, key: str | bytes, ttl_seconds: float | None = None, options: KVTouchOptions | None = None
     ) -> None:
         """Buffers a new time to live; 0 makes the key permanent."""
-        from flo.client.kv import if_match_tags
+        from flo.client.kv import if_match_tags, touch_ms
 
-        ms = ttl_ms(ttl_seconds, None if options is None else options.ttl_ms)
+        ms = touch_ms(ttl_seconds, options)
         if ms % 1_000:
             raise ValidationError("in a transaction a time to live has whole seconds")
         tags = if_match_tags(None if options is None else options.if_match)

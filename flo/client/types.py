@@ -23,7 +23,7 @@ class StreamID(NamedTuple):
     """Where a record stands in its stream: milliseconds, and a number within the millisecond. Ordered; its text is
     `timestamp-sequence`."""
 
-    timestamp_ms: int
+    timestamp_ms: int = 0
     sequence: int = 0
 
     def __str__(self) -> str:
@@ -396,7 +396,7 @@ class GroupMember(msgspec.Struct, frozen=True, gc=False):
 
 
 class GroupSettings(msgspec.Struct, frozen=True, gc=False):
-    """How a group hands out records; see GroupCreateOptions."""
+    """How a group hands out records; see StreamGroupCreateOptions."""
 
     mode: str = "shared"
     ack_timeout_ms: int = 30_000

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from flo.api.errors import BadArgument, FloError
 from flo.grid.release import unknown_outcome
 from flo.log.errors import LogError
-from flo.server.operations.session import WireSession, refuse
+from flo.server.operations.session import Wait, WireSession, refuse
 from flo.server.turns import SPECULATION_BYTES, STALLED_SECONDS
 from flo.wire.frames import RequestScanner
 
@@ -38,11 +38,11 @@ class GuestSession:
     def __init__(self, store: Store, answer: Answer) -> None:
         self._store = store
         self._answer = answer
-        self._session = WireSession(self._late, self, self)
+        self._session = _Session(self, self._late, self, self)
         self._unsent = 0  # answers that wait for the log
         self._sent = threading.Condition()
         self._loads: list[tuple[int, Callable[[], bytes]]] | None = None  # of the request that is being performed
-        self._number = 0
+        self.number = 0  # of the request that is being answered
         self._readers: ThreadPoolExecutor | None = None
 
     def perform(self, frame: bytes) -> None:
@@ -53,7 +53,6 @@ class GuestSession:
         if len(requests) != 1 or scanner.unread or scanner.error is not None:
             raise BadArgument(f"no request: {scanner.error.message if scanner.error else 'its frame is cut off'}")
         request = requests[0]
-        self._number = request.request_id
         self._await_room()
         store = self._store
         with store.lock:
@@ -63,6 +62,7 @@ class GuestSession:
                 self._answer(request.request_id, refuse(request, error))
                 return
             self._loads = []
+            self.number = request.request_id
             try:
                 reply = self._session.execute(store, request)
             finally:
@@ -104,9 +104,9 @@ class GuestSession:
     def load(self, owner: Any, size: int, work: Callable[[], bytes]) -> None:
         """A reply whose bytes must be read from a disk. With the lock held, once for a request or its late answer."""
         if self._loads is not None:
-            self._loads.append((self._number, work))
+            self._loads.append((self.number, work))
         else:
-            self._send_after(self._store.last_index, 0, partial(self._begin_load, 0, work))
+            self._send_after(self._store.last_index, self.number, partial(self._begin_load, self.number, work))
 
     def _late(self, frame: bytes) -> None:
         number = int.from_bytes(frame[ID_AT], "little")
@@ -141,8 +141,12 @@ class GuestSession:
         self._readers.submit(self._load, number, work)
 
     def _load(self, number: int, work: Callable[[], bytes]) -> None:
-        frame = work()
-        self._answer(int.from_bytes(frame[ID_AT], "little"), frame)
+        try:
+            frame = work()
+        except Exception as fault:  # the guest must not wait for ever
+            self._answer(number, FloError(f"the records could not be read: {fault}"))
+            raise
+        self._answer(number, frame)
 
     def _await_room(self) -> None:
         """While much of the log is unflushed nothing more is begun."""
@@ -152,6 +156,18 @@ class GuestSession:
             with store.lock:
                 store.releases.after(store.last_index, drained.set, partial(_set, drained))
             drained.wait(STALLED_SECONDS)
+
+
+class _Session(WireSession):
+    """A session that tells whose late answer it makes."""
+
+    def __init__(self, guest: GuestSession, send: Callable[[bytes], None], owner: Any, turns: Any) -> None:
+        super().__init__(send, owner, turns)
+        self._guest = guest
+
+    def answer_late(self, store: Store, wait: Wait, result: Any) -> bytes | None:
+        self._guest.number = wait.request.request_id
+        return super().answer_late(store, wait, result)
 
 
 def _set(event: threading.Event, error: LogError) -> None:

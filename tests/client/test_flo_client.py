@@ -310,6 +310,7 @@ async def test_a_server_that_does_not_read_is_not_fed_without_end(monkeypatch: p
         (lambda c: c.kv.mget([str(i) for i in range(257)]), flo.ValidationError),
         (lambda c: c.kv.mget([]), flo.ValidationError),
         (lambda c: c.kv.incr("k", flo.KVIncrOptions(delta=2**63)), flo.ValidationError),
+        (lambda c: c.kv.touch("k"), flo.ValidationError),
         (lambda c: c.queue.enqueue("q", b"", flo.EnqueueOptions(priority=256)), flo.ValidationError),
         (lambda c: c.queue.enqueue("q", b"", flo.EnqueueOptions(dedup_key="k" * 257)), flo.ValidationError),
         (lambda c: c.queue.ack("q", []), flo.ValidationError),

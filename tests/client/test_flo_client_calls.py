@@ -355,19 +355,19 @@ async def test_a_trim_counts_first_if_asked(client: Client):
 
 async def test_a_group_hands_each_record_to_one_consumer(client: Client):
     await client.stream.append_many("s", [b"%d" % n for n in range(20)])
-    await client.stream.group_create("s", "g", flo.GroupCreateOptions(ack_timeout_ms=60_000, max_deliver=3))
+    await client.stream.group_create("s", "g", flo.StreamGroupCreateOptions(ack_timeout_ms=60_000, max_deliver=3))
     await client.stream.group_join("s", "g", "w1")
     one = await client.stream.group_read("s", "g", "w1")
-    two = await client.stream.group_read("s", "g", "w2", flo.GroupReadOptions(details=True))
+    two = await client.stream.group_read("s", "g", "w2", flo.StreamGroupReadOptions(details=True))
     assert not {record.id for record in one} & {record.id for record in two} and len(one) == len(two) == 10
     assert {record.delivery_count for record in two} == {1}
 
     await client.stream.group_ack("s", "g", [record.id for record in one])
     assert await client.stream.group_touch("s", "g", "w2", [two.records[0].id, one.records[0].id]) == 1
-    pending = await client.stream.group_pending("s", "g", flo.GroupPendingOptions(details=True))
+    pending = await client.stream.group_pending("s", "g", flo.StreamGroupPendingOptions(details=True))
     assert len(pending) == 10 and {entry.consumer for entry in pending} == {"w2"}
     assert len(await client.stream.group_pending("s", "g")) == 10
-    claimed = await client.stream.group_claim("s", "g", "w1", flo.GroupClaimOptions(min_idle_ms=0))
+    claimed = await client.stream.group_claim("s", "g", "w1", flo.StreamGroupClaimOptions(min_idle_ms=0))
     assert claimed.records == [] and claimed.next is None
     await client.stream.group_nack("s", "g", two.records[0].id)
     claimed = await client.stream.group_claim("s", "g", "w1")
@@ -382,7 +382,7 @@ async def test_a_group_hands_each_record_to_one_consumer(client: Client):
 
 
 async def test_a_group_read_waits_and_one_that_is_given_up_takes_nothing(client: Client):
-    options = flo.GroupReadOptions(block_ms=60_000)
+    options = flo.StreamGroupReadOptions(block_ms=60_000)
     task = await waiting(client.stream.group_read("s", "g", "w", options))
     id = (await client.stream.append("s", b"1")).id
     assert [record.id for record in await task] == [id]
@@ -398,7 +398,7 @@ async def test_a_group_read_waits_and_one_that_is_given_up_takes_nothing(client:
 
 async def test_a_reading_without_acknowledgements_leaves_nothing_pending(client: Client):
     await client.stream.append_many("s", [b"1", b"2"])
-    read = await client.stream.group_read("s", "g", "w", flo.GroupReadOptions(no_ack=True))
+    read = await client.stream.group_read("s", "g", "w", flo.StreamGroupReadOptions(no_ack=True))
 
     assert len(read) == 2 and len(await client.stream.group_pending("s", "g")) == 0
 

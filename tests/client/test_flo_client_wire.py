@@ -267,7 +267,7 @@ CASES: dict[str, tuple[Call, Asked, bytes, Any]] = {
         None,
     ),
     "group_read": (
-        lambda c: c.stream.group_read("events", "g", "w", flo.GroupReadOptions(count=2, block_ms=50)),
+        lambda c: c.stream.group_read("events", "g", "w", flo.StreamGroupReadOptions(count=2, block_ms=50)),
         Asked(0x153, 1, "default", b"events", str16(b"g") + str16(b"w"), [(0x15, u32(2)), (0x17, u32(50))]),
         u32(1) + record(1_700, 0, b"a"),
         flo.StreamReadResult([flo.StreamRecord(StreamID(1_700, 0), "events", b"a")]),
@@ -282,7 +282,7 @@ CASES: dict[str, tuple[Call, Asked, bytes, Any]] = {
         None,
     ),
     "group_nack": (
-        lambda c: c.stream.group_nack("events", "g", StreamID(1, 2), flo.GroupNackOptions("w", 100)),
+        lambda c: c.stream.group_nack("events", "g", StreamID(1, 2), flo.StreamGroupNackOptions("w", 100)),
         Asked(
             0x159, 1, "default", b"events", str16(b"g") + str16(b"w") + u32(1) + u64(1) + u64(2), [(0x33, u32(100))]
         ),
@@ -296,7 +296,7 @@ CASES: dict[str, tuple[Call, Asked, bytes, Any]] = {
         None,
     ),
     "group_claim": (
-        lambda c: c.stream.group_claim("events", "g", "w", flo.GroupClaimOptions(5, StreamID(1, 2), 9)),
+        lambda c: c.stream.group_claim("events", "g", "w", flo.StreamGroupClaimOptions(5, StreamID(1, 2), 9)),
         Asked(
             0x155, 1, "default", b"events", str16(b"g") + str16(b"w") + u32(5) + u64(1) + u64(2) + u32(9), []
         ),
@@ -304,7 +304,7 @@ CASES: dict[str, tuple[Call, Asked, bytes, Any]] = {
         flo.StreamClaimResult([flo.StreamRecord(StreamID(1_700, 0), "events", b"a")], None),
     ),
     "group_pending": (
-        lambda c: c.stream.group_pending("events", "g", flo.GroupPendingOptions("w")),
+        lambda c: c.stream.group_pending("events", "g", flo.StreamGroupPendingOptions("w")),
         Asked(0x156, 1, "default", b"events", str16(b"g") + str16(b"w"), []),
         PENDING,
         flo.PendingResult([flo.PendingEntry(StreamID(1_700, 2), 4, "w")]),

@@ -91,7 +91,7 @@ async def test_a_guest_does_all_that_the_owner_does(guests: Guests):
         with pytest.raises(flo.NotFoundError):
             await guest.queue.stats("none")
         await owner.stream.append_many("s", [b"%d" % n for n in range(10)])
-        assert len(await guest.stream.group_read("s", "g", "w", flo.GroupReadOptions(details=True))) == 10
+        assert len(await guest.stream.group_read("s", "g", "w", flo.StreamGroupReadOptions(details=True))) == 10
         async with await guest.kv.begin("t") as txn:
             await txn.put("t", b"1")
             assert (await txn.commit()).op_count == 1

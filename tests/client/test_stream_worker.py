@@ -253,10 +253,10 @@ async def test_a_handler_that_runs_long_keeps_its_record(client: FloClient):
         tries += 1
         await go.wait()
 
-    await client.stream.group_create("s", "g", flo.GroupCreateOptions(ack_timeout_ms=300))
+    await client.stream.group_create("s", "g", flo.StreamGroupCreateOptions(ack_timeout_ms=300))
     await client.stream.append("s", b"x")
     async with Running(client, handle):
-        info = flo.GroupPendingOptions(details=True)
+        info = flo.StreamGroupPendingOptions(details=True)
         deadlines = set()
 
         async def extended() -> bool:
