@@ -138,6 +138,28 @@ def test_many_small_files_become_one():
     check(log, live)
 
 
+def test_looks_that_are_bounded_come_to_every_file_in_turn():
+    disk = SimDisk()
+    log = owned(backend(disk))
+    live = Lives(lambda index: True)
+    for _ in range(5):
+        fill(log, 60)
+        log.put_snapshot(log.last_index, {}, frozenset(), live=live)
+    count = len(log._keeper.files)
+    asked: list[int] = []
+
+    def some(first: int, last: int) -> list[int]:
+        asked.append(first)
+        return [] if first > 300 else live(first, last)
+
+    log._keeper.review(some, events=40)
+    assert len(asked) < count / 2
+    for _ in range(count):
+        log._keeper.review(some, events=40)
+    assert all(file.first_index <= 300 for file in log._keeper.files)
+    check(log, Lives(lambda index: index <= 300))
+
+
 def test_what_stays_live_is_written_once():
     disk = SimDisk()
     log = owned(backend(disk))
@@ -150,6 +172,32 @@ def test_what_stays_live_is_written_once():
         assert seen <= names or len(names) < len(seen), "files go only where many become one"
         assert all(name.endswith(("-1.kept", ".seg")) for name in names)
         seen = names
+
+
+def test_a_dead_file_among_small_ones_hides_none_of_them():
+    disk = SimDisk()
+    log = owned(backend(disk))
+    live = Lives(lambda index: index % 20 == 0)
+    merge = keeper.MERGE_FILES
+    for _ in range(merge - 2):
+        fill(log, 20)
+        log.put_snapshot(log.last_index, {}, frozenset(), live=live)
+    small = len(log._keeper.files)
+    dead = log._keeper.files[small // 2]
+    live.wanted = lambda index: index % 20 == 0 and not dead.first_index <= index <= dead.last_index
+    seen: list[int] = []
+
+    def checked(first: int, last: int) -> list[int]:
+        if seen:
+            check(log, live)
+        seen.append(first)
+        return live(first, last)
+
+    fill(log, 100)
+    log.put_snapshot(log.last_index, {}, frozenset(), live=checked)
+    check(log, live)
+    log._keeper.review(checked)
+    check(log, live)
 
 
 def test_neighbours_are_read_at_once_in_any_order():

@@ -26,6 +26,7 @@ from flo.log.frame import CLAIM, encode_batch, encode_frame, frame_crc
 SEGMENT_BYTES: Final = 8 * 1024 * 1024  # a segment this long is followed by the next; a batch may overfill it
 RESERVE_BYTES: Final = 8 * 1024 * 1024  # kept back by `reserve` for deletes, acknowledgements and timers
 LOOK_BYTES: Final = 64 * 1024 * 1024  # granted at most between two looks at the disk's free space
+REVIEW_EVENTS: Final = 500_000  # live ones that a snapshot looks through in kept files, to see what they still hold
 BACKGROUND_FLUSH_SECONDS: Final = 0.001  # async_flush: about what a power loss takes
 
 
@@ -471,7 +472,8 @@ class FileBackend:
         self._drop_prefix(keep_above, live)
 
     def review_kept(self, live: LiveEvents) -> None:
-        """Gives free what kept files hold for nobody any more. Raises NoSpace, SyncFailed, LogDamaged."""
+        """Gives free what kept files hold for nobody any more; a snapshot looks at some of them only. Raises NoSpace,
+        SyncFailed, LogDamaged."""
         with self._drop_lock:
             self._keeper.review(live)
 
@@ -531,7 +533,7 @@ class FileBackend:
                 with sync_errors(self._segment_folder):
                     self._disk.sync_directory(self._segment_folder)
             if live is not None:
-                self._keeper.review(live)
+                self._keeper.review(live, events=REVIEW_EVENTS)
 
     def _oldest_up_to(self, index: int) -> Segment | None:
         with self._state_lock:

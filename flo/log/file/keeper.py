@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, TypeAlias
 
 from flo.log.contract import LiveEvents
@@ -44,6 +45,7 @@ MERGE_BYTES: Final = 8 * 1024 * 1024  # of the file that they become, at most
 REWRITE_BYTES: Final = 512 * 1024 * 1024  # that one look writes anew; the rest waits for the next
 
 Holder: TypeAlias = Segment | KeptFile
+_Looked: TypeAlias = tuple[Holder, Sequence[int]]  # a file and its live events
 
 
 class Keeper:
@@ -56,6 +58,7 @@ class Keeper:
         self._files: list[Holder] = []  # ascending, none within another
         self._firsts: list[int] = []  # their first indexes, for searching
         self._measured: dict[str, int] = {}  # live events of a whole segment when its live bytes were last counted
+        self._turn = 0  # place of the file that `review` looks at next, besides the oldest
         self._log_id = b""
 
     def open(self, log_id: bytes) -> None:
@@ -101,60 +104,54 @@ class Keeper:
             taken = self._write(segment.first_index, segment.last_index, 1, events)
         self._set(sorted([*self.files, taken], key=lambda file: file.first_index))
 
-    def review(self, live: LiveEvents) -> None:
-        """Removes files without a live event, and writes anew what is mostly dead or in small pieces. Raises NoSpace,
-        SyncFailed; LogDamaged when everything else is done."""
+    def review(self, live: LiveEvents, *, events: int | None = None) -> None:
+        """Removes files without a live event, and writes anew what is mostly dead or in small pieces. With `events`
+        only some files are looked at, until that many live events were seen: the oldest, where a stream is trimmed,
+        and the others in turn. Raises NoSpace, SyncFailed; LogDamaged when everything else is done."""
         damage: LogDamaged | None = None
+        dead: list[Holder] = []
         budget = REWRITE_BYTES
-        for group in list(self._groups(live)):
-            files = [file for file, _ in group]
+        files = self.files
+        looked = [_look(files, live)] if events is None else self._in_turn(files, live, events)
+        for group in chain.from_iterable(_groups(part, self._measured) for part in looked):
+            old = [file for file, _ in group]
+            if not any(found for _, found in group):
+                dead += old
+                continue
             try:
                 written = self._merged(group)
             except LogDamaged as error:
                 damage = damage or error
                 continue
-            if written is not None and written in files:
+            if written in old:
                 continue
-            left = [file for file in self.files if file not in files]
-            self._set(sorted([*left, written] if written else left, key=lambda file: file.first_index))
-            self._remove(files)
-            budget -= written.end if written else 0
+            self._replace(old, written)
+            budget -= written.end
             if budget < 0:
                 break
+        if dead:
+            self._replace(dead)
         if damage is not None:
             raise damage
 
-    def _groups(self, live: LiveEvents) -> Iterator[list[tuple[Holder, Sequence[int]]]]:
-        """The files that should become one, with their live events; single ones that are mostly dead; dead ones."""
-        small: list[tuple[Holder, Sequence[int]]] = []
-        small_bytes = 0
-        for file in self.files:
-            found = live(file.first_index, file.last_index)
-            if not found:
-                yield [(file, found)]
-                continue
-            size = live_bytes(file, found)
-            mostly_dead = (
-                is_mostly_dead(file, found) and len(found) * 4 <= self._measured.get(file.path, len(found) * 4) * 3
-            )
-            is_small = isinstance(file, KeptFile) and size * MERGE_PART < MERGE_BYTES
-            if not is_small or small_bytes + size > MERGE_BYTES:
-                yield from _few_or_one(small)
-                small, small_bytes = [], 0
-            if is_small:
-                small.append((file, found))
-                small_bytes += size
-            elif mostly_dead:
-                yield [(file, found)]
-        yield from _few_or_one(small)
+    def _replace(self, old: list[Holder], *new: Holder) -> None:
+        gone = {file.path for file in old}
+        left = [file for file in self.files if file.path not in gone]
+        self._set(sorted([*left, *new], key=lambda file: file.first_index))
+        self._remove(old)
 
-    def _merged(self, group: list[tuple[Holder, Sequence[int]]]) -> Holder | None:
-        """A new file in place of these; the same one when it turns out to be mostly live; None when nothing is."""
+    def _in_turn(self, files: list[Holder], live: LiveEvents, events: int) -> list[Iterable[_Looked]]:
+        oldest = _some(files, live, events // 2)
+        turn = self._turn if len(oldest) < self._turn < len(files) else len(oldest)
+        others = _some(files[turn:], live, events // 2)
+        self._turn = turn + len(others)
+        return [oldest, others]
+
+    def _merged(self, group: list[_Looked]) -> Holder:
+        """A new file in place of these, or the same one when it turns out to be mostly live."""
         first, last = group[0][0], group[-1][0]
         events: list[KeptEvent] = []
         for file, live in group:
-            if not live:
-                continue
             if isinstance(file, KeptFile):
                 wanted = frozenset(live)
                 events += [event for event in read_events(self._disk, file) if event.log_index in wanted]
@@ -165,7 +162,7 @@ class Keeper:
                 return file
             events += found
         if not events:
-            return None
+            raise damaged(first.path, 0, "none of the events is there that are still read")
         number = first.number + 1 if len(group) == 1 and isinstance(first, KeptFile) else 1
         return self._write(first.first_index, last.last_index, number, events)
 
@@ -204,7 +201,42 @@ class Keeper:
                 self._disk.sync_directory(self._folder)
 
 
-def _few_or_one(small: list[tuple[Holder, Sequence[int]]]) -> Iterator[list[tuple[Holder, Sequence[int]]]]:
+def _look(files: list[Holder], live: LiveEvents) -> Iterator[_Looked]:
+    """These files with their live events, one after another: all of them at once may be more than memory holds."""
+    for file in files:
+        yield file, live(file.first_index, file.last_index)
+
+
+def _some(files: list[Holder], live: LiveEvents, events: int) -> list[_Looked]:
+    """The first of these files, with their live events, until that many were seen."""
+    looked: list[_Looked] = []
+    for file, found in _look(files, live):
+        looked.append((file, found))
+        events -= len(found)
+        if events <= 0:
+            break
+    return looked
+
+
+def _groups(looked: Iterable[_Looked], measured: dict[str, int]) -> Iterator[list[_Looked]]:
+    """The files that should become one; single ones that are mostly dead; dead ones."""
+    small: list[_Looked] = []
+    small_bytes = 0
+    for file, live in looked:
+        size = live_bytes(file, live)
+        is_small = isinstance(file, KeptFile) and 0 < size * MERGE_PART < MERGE_BYTES
+        if not is_small or small_bytes + size > MERGE_BYTES:
+            yield from _few_or_one(small)
+            small, small_bytes = [], 0
+        if is_small:
+            small.append((file, live))
+            small_bytes += size
+        elif is_mostly_dead(file, live) and len(live) * 4 <= measured.get(file.path, len(live) * 4) * 3:
+            yield [(file, live)]
+    yield from _few_or_one(small)
+
+
+def _few_or_one(small: list[_Looked]) -> Iterator[list[_Looked]]:
     """Small neighbours as one group when they are many; else each that is mostly dead."""
     if len(small) >= MERGE_FILES:
         yield small
