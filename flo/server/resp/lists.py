@@ -130,9 +130,7 @@ def take(client: Client, store: Store, args: list[bytes]) -> bytes | None:
     def done(result: Any) -> None:
         client.answer(_taken(result))
 
-    result = store.wait_dequeue(
-        client.ns, [queue], count, visibility_ms=visibility_ms, timeout_ms=limit, done=done
-    )  # fmt: skip
+    result = store.wait_dequeue(client.ns, [queue], count, visibility_ms=visibility_ms, timeout_ms=limit, done=done)
     if result is PARKED:
         client.wait_for(store, EMPTY_ARRAY)
         return None

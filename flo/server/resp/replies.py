@@ -24,7 +24,6 @@ SYNTAX: Final = b"-ERR syntax error\r\n"
 NOT_AN_INTEGER: Final = b"-ERR value is not an integer or out of range\r\n"
 OVERFLOW: Final = b"-ERR increment or decrement would overflow\r\n"
 WRONG_TYPE: Final = b"-WRONGTYPE key holds a string, not a counter\r\n"
-NO_SUCH_KEY: Final = b"-ERR no such key\r\n"
 
 SHOWN_BYTES: Final = 128  # of what a client sent, in an error
 CACHED: Final = 1_024

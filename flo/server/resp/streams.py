@@ -218,9 +218,7 @@ def read(client: Client, store: Store, args: list[bytes]) -> bytes | None:
         return SYNTAX
     given = args[at + 1 :]
     if len(given) % 2:
-        return error(
-            "Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
-        )  # fmt: skip
+        return error("Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.")
     half = len(given) // 2
     ns = client.ns
     wanted: list[tuple[bytes, str, StreamId]] = []
@@ -266,9 +264,7 @@ def _wait(
 # -- replies
 
 
-def _loaded(
-    client: Client, store: Store, found: list[Found], encode: Any
-) -> bytes | None:  # fmt: skip
+def _loaded(client: Client, store: Store, found: list[Found], encode: Any) -> bytes | None:
     """The reply with these records, or None when it comes later since some have to be read from the disk."""
     placed = [record for _, records in found for record in records]
     protocol = client.protocol
