@@ -24,6 +24,11 @@ class SystemClock:
         return time.monotonic_ns() // 1_000_000
 
 
+def elapsed_ns() -> int:
+    """Nanoseconds from an arbitrary start, to measure how long something took."""
+    return time.perf_counter_ns()
+
+
 class FakeClock:
     """Time that moves only when told: `advance(ms)` moves both clocks, `set_wall(ms)` the wall alone."""
 
