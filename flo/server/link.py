@@ -196,7 +196,11 @@ class ClientLink(Link, asyncio.Protocol):
         if self.goodbye is not None:
             transport.write(self.goodbye())
         if self.protocol and transport.can_write_eof():
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # the peer is gone already, and nobody will read the last words
+                transport.abort()
+                return
             transport.resume_reading()
             self._linger = self.connections.loop.call_later(LINGER_SECONDS, transport.abort)
         else:
