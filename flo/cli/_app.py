@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "check": "flo.cli._check",
     "test": "flo.cli._flow_tests",
     "log": "flo.cli._log",
+    "server": "flo.cli._server",
     "version": "flo.cli._version",
     "help": "flo.cli._help",
 }

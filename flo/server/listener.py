@@ -46,7 +46,7 @@ class Listener:
                 lambda: ClientLink(connections), bind, port, backlog=BACKLOG, reuse_address=True
             )
         except (OSError, OverflowError) as error:
-            raise _unusable(bind, port, error) from error
+            raise port_unusable(bind, port, error) from error
         self._servers.append(server)
         host, opened = server.sockets[0].getsockname()[:2]
         self.addresses.append((host, opened))
@@ -80,7 +80,7 @@ class Listener:
             _log.info("stopping: %d connections are closed before all was written", len(self.connections.links))
 
 
-def _unusable(bind: str, port: int, error: OSError | OverflowError) -> PortUnusable:
+def port_unusable(bind: str, port: int, error: OSError | OverflowError) -> PortUnusable:
     where = f"{bind}:{port}"
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return PortUnusable(f"port {where} is in use", hint="another server runs there; choose another port")

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from flo.api.clock import Clock, SystemClock
+from flo.api.clock import Clock, SystemClock, elapsed_ns
 from flo.api.errors import Unavailable
 from flo.log.errors import FloError, LogError
 from flo.server.turn_link import Batch, BatchStore, Chunk
@@ -32,6 +32,7 @@ RUN_REQUESTS: Final = 64  # between two looks at the clock
 SPECULATION_BYTES: Final = 8 * 1024 * 1024  # of unflushed log, above which no turn begins
 ARRIVED_BYTES: Final = 1024 * 1024  # of requests not begun, above which their connection is not read
 ARRIVED_BYTES_ALL: Final = 64 * 1024 * 1024  # the same for all connections together
+SAMPLED: Final = 64  # of so many requests about one is measured
 STALLED_SECONDS: Final = 0.1  # between two looks at a log that may have run out of room
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Turns:
     def __init__(self, loop: asyncio.AbstractEventLoop, store: BatchStore, clock: Clock | None = None) -> None:
         self.requests = 0  # begun so far
         self.batches = 0
+        self.sampler: Callable[[Any, int], None] | None = None  # gets one of SAMPLED requests and its nanoseconds
+        self._sample_at = 0
         self._loop = loop
         self._store = store
         self._clock = SystemClock() if clock is None else clock
@@ -290,8 +293,12 @@ class Turns:
                 if left <= 0 or ((done or number) and clock.monotonic_ms() >= ends):
                     self._give_back(chunks, number, done)
                     return
-                stop = min(done + RUN_REQUESTS, len(requests))
-                begun = self._run(link, requests, done, stop)
+                if self.requests < self._sample_at:
+                    stop = min(done + RUN_REQUESTS, len(requests))
+                    begun = self._run(link, requests, done, stop)
+                else:
+                    stop = done + 1
+                    begun = self._run_sampled(link, requests, done)
                 left -= begun - done
                 done = begun
                 if begun < stop:
@@ -304,6 +311,15 @@ class Turns:
                 if chunk.last is not None and not (link.gone or link.ended):
                     link.withdraw(self._store)
                     self._last_words(link, chunk.last)
+
+    def _run_sampled(self, link: Link, requests: list[Any], at: int) -> int:
+        """Performs one request and measures it; the position after it."""
+        self._sample_at = self.requests + SAMPLED
+        begun = elapsed_ns()
+        done = self._run(link, requests, at, at + 1)
+        if done > at and self.sampler is not None:
+            self.sampler(requests[at], elapsed_ns() - begun)
+        return done
 
     def _run(self, link: Link, requests: list[Any], at: int, stop: int) -> int:
         """Performs requests until `stop`, or until the link can take no more; the position after the last one."""
