@@ -30,9 +30,10 @@ class Pressure:
         self.refuses = False  # looked at by every growing write
         self.refused = 0  # writes, ever
 
-    def look(self, now: int, machines: Machines, size: int) -> int:
-        """At the beginning of a batch of `size` bytes: how many bytes of memory should be evicted."""
-        self._no_space = not self._backend.reserve(2 * size + 4_096)
+    def look(self, now: int, machines: Machines, size: int, pending: int) -> int:
+        """At the beginning of a batch of `size` bytes, while `pending` bytes of log are not written yet: how many bytes
+        of memory should be evicted."""
+        self._no_space = not self._backend.reserve(2 * size + 4_096, pending)
         over = 0
         if self._no_memory or size >= LARGE_BYTES or now - self._looked_at >= LOOK_MS:
             self._looked_at = now

@@ -69,14 +69,14 @@ class Batches:
         """Starts a batch whose requests have so many bytes: runs what is due, makes room. Returns the time."""
         partition = self._partition
         self.now = now = partition.begin()
-        over = self._pressure.look(now, partition.machines, size)
+        over = self._pressure.look(now, partition.machines, size, partition.commit_group.pending_bytes)
         if over:
             self._evict(over)
         return now
 
     def end(self) -> int:
         """Ends the batch; returns the index that must be durable before its answers leave. Raises Unavailable."""
-        self._partition.settle(self.now)
+        self._partition.settle()
         return self._partition.last_index
 
     def after(self) -> None:
@@ -145,7 +145,7 @@ class Batches:
 
     def _change(self, events: Sequence[Event]) -> None:
         if events:
-            self._partition.emit(events, self._partition.now())
+            self._partition.emit(events, self._partition.command_time)
 
     def _park(
         self, topics: Sequence[Topic], attempt: Callable[[], tuple[Any] | None], done: Done, empty: Any,
