@@ -76,6 +76,7 @@ class Partition:
         self._now = 0
         self._emitted: list[LoggedEvent] = []  # applied, not handed to the log yet
         self._emitted_bytes = 0
+        self._emitted_at = 0  # the time by which they were applied, and which their frame must bear
         self._serving = False  # waiters are being served: what they bring stirs the lines that are served next
 
     @property
@@ -95,6 +96,11 @@ class Partition:
         self._now = now
         return now
 
+    @property
+    def command_time(self) -> int:
+        """The time of the command that runs now: all that it does happens at once. Call with the lock held."""
+        return self._now
+
     def begin(self) -> int:
         """Starts a command: refuses when broken, runs what is due, and returns the time. Holds the lock before."""
         if self.broken is not None:
@@ -106,7 +112,7 @@ class Partition:
             self._now = now
         if now >= self.next_due:
             self._run_timers(now)
-        return now
+        return self._now
 
     def emit(self, events: Sequence[Event], now: int) -> None:
         """Applies the events of one storage command. They go to the log together, at `settle` at the latest; raises
@@ -114,9 +120,10 @@ class Partition:
         if self.broken is not None:
             raise unknown_outcome(LogError(self.broken))
         emitted = self._emitted
-        if len(emitted) >= HAND_OVER_EVENTS or self._emitted_bytes >= HAND_OVER_BYTES:
-            self._hand_over(now)
+        if now != self._emitted_at or len(emitted) >= HAND_OVER_EVENTS or self._emitted_bytes >= HAND_OVER_BYTES:
+            self._hand_over()
             emitted = self._emitted
+            self._emitted_at = now
         by_kind = self.machines.by_kind
         waiters = self.waiters
         index = self._index
@@ -139,24 +146,24 @@ class Partition:
             self.broke(f"event {index} was not applied to its end", interrupt)
             raise
 
-    def _hand_over(self, now: int) -> None:
+    def _hand_over(self) -> None:
         """Gives the log what was emitted."""
         emitted = self._emitted
         if emitted:
             self._emitted = []
             self._emitted_bytes = 0
             try:
-                self.commit_group.add(emitted, now)
+                self.commit_group.add(emitted, self._emitted_at)
             except Exception as fault:
                 raise self.broke(f"the events before {self._index} could not be logged", fault) from fault
 
-    def settle(self, now: int) -> None:
+    def settle(self) -> None:
         """Ends a batch: serves who waited for what it brought, and hands everything to the log."""
         if self.broken is not None:
             raise unknown_outcome(LogError(self.broken))
         if self.waiters.stirred:
             self._serve()
-        self._hand_over(now)
+        self._hand_over()
         machines = self.machines
         if machines.runs.notes:
             self._on_notes(machines.take_notes())
@@ -192,7 +199,7 @@ class Partition:
         if self.broken is not None:
             raise unknown_outcome(LogError(self.broken))
         if self._emitted:
-            self._hand_over(now)
+            self._hand_over()
         logged = [(e.KIND, e.VERSION, encode(e)) for e in events]
         machines = self.machines
         by_kind = machines.by_kind
@@ -227,7 +234,7 @@ class Partition:
             raise
         if waiters.stirred and not self._serving:
             self._serve()
-            self._hand_over(now)
+            self._hand_over()
         if quiet and not machines.runs.notes:
             return
         try:
@@ -287,7 +294,7 @@ class Partition:
                 timer.expire(now)
         if self.waiters.stirred and not self._serving:
             self._serve()
-        self._hand_over(now)
+        self._hand_over()
         self._set_next_due()
 
 

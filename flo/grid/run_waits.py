@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from flo.api.outcome import error
 from flo.grid.partition import Partition
 from flo.grid.payloads import Payloads
 from flo.grid.records import Records
 from flo.grid.waiters import Parked
+from flo.log.errors import LogError
 from flo.primitives.machine import Event, Refused
 from flo.primitives.run import WAITING
 from flo.primitives.run_actions import Ask
 from flo.primitives.run_events import Answered
 from flo.primitives.run_state import Note, Task
 from flo.primitives.run_storage import named
-
-_json = msgspec.json.Encoder().encode
 
 
 class RunWaits:
@@ -80,32 +77,33 @@ class RunWaits:
         if task is None or opened is None:
             self._parked.pop((run_id, prefix, n), None)
             return (None,)  # it has ended otherwise
-        now = partition.now()
+        now = partition.command_time
         ask = Ask(
             now, partition.next_index, task, n, opened.kind, opened.params, opened.params, opened.where, False, "",
             self._entropy, self._records.load,
         )  # fmt: skip
         storage = machines.actions.storage
         events: Sequence[Event] = ()
-        value: Any = None
         try:
             events, value = storage.perform(ask)
-        except Refused as refused:
-            outcome = error(
-                refused.kind, f"{named(ask)}: {refused.message}", details=refused.details, where=opened.where or None
-            )
-        else:
             if storage.is_empty(opened.kind, value):
                 if events:
                     partition.commit(list(events), now)
                 return None
-            outcome = "+" + _json(value).decode()
-        stored = self._payloads.outcome(outcome, f"the result of {opened.kind}")
+            stored = self._payloads.store(storage.answer(opened.kind, value))
+        except Refused as refused:
+            events, stored = (), _error(ask, refused.kind, refused.message, refused.details)
+        except LogError as fault:  # a damaged record, or no room for a large result: nothing has been taken
+            events, stored = (), _error(ask, "failed", fault.message, None)
         try:
             partition.commit([*events, Answered(run_id, prefix, n, stored)], now)
         finally:
             self._payloads.unpin(stored)
         return (None,)
+
+
+def _error(ask: Ask, kind: str, message: str, details: Any) -> str:
+    return error(kind, f"{named(ask)}: {message}", details=details, where=ask.where or None)
 
 
 def _nobody(result: object) -> None:

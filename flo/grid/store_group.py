@@ -37,7 +37,7 @@ class GroupOperations(StreamOperations):
 
     def group_leave(self, ns: str, stream: str, group: str, consumer: str) -> None:
         """The consumer's entries may be delivered again at once. Of an unknown one nothing happens."""
-        now = self._partition.now()
+        now = self._partition.command_time
         events, _ = self.groups.decide_leave(now, self._partition.next_index, ns, stream, group, consumer)
         self._change(events)
         self.members.left(ns, stream, group, consumer)
@@ -48,7 +48,7 @@ class GroupOperations(StreamOperations):
     ) -> list[Delivered]:  # fmt: skip
         """Makes the group, and its stream, when they are not there; `settings` are those of a new group."""
         self._check_namespace(ns)
-        now = self._partition.now()
+        now = self._partition.command_time
         for _ in range(SCANS):
             events, delivered = self.groups.decide_read(
                 now, self._index_in(ns), ns, stream, group, consumer, limit, no_ack=no_ack, settings=settings,
@@ -65,7 +65,7 @@ class GroupOperations(StreamOperations):
         settings: GroupSettings | None = None, owner: Hashable = None, timeout_ms: int | None, done: Done,
     ) -> list[Delivered] | ParkedResult:  # fmt: skip
         def attempt() -> tuple[list[Delivered]] | None:
-            if self.groups.info(self._partition.now(), ns, stream, group) is None:
+            if self.groups.info(self._partition.command_time, ns, stream, group) is None:
                 raise Refused("not_found", f"no group {group!r} on stream {stream!r}")
             delivered = self.group_read(ns, stream, group, consumer, limit, no_ack=no_ack, owner=owner)
             return (delivered,) if delivered else None

@@ -160,7 +160,7 @@ class KeyOperations(Batches):
                 return entry
 
             def appeared() -> tuple[Entry] | None:
-                found = self._kv.get(self._partition.now(), ns, key)
+                found = self._kv.get(self._partition.command_time, ns, key)
                 return None if found is None else (found,)
 
             return self._park([("kv", ns, key)], appeared, done, None, timeout_ms)
@@ -171,7 +171,7 @@ class KeyOperations(Batches):
         def changed() -> tuple[Entry | None] | None:
             if self._kv.latest(ns, key) <= seen:
                 return None
-            return (self._kv.get(self._partition.now(), ns, key),)
+            return (self._kv.get(self._partition.command_time, ns, key),)
 
         return self._park([("kv", ns, key)], changed, done, None, timeout_ms)
 

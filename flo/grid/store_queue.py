@@ -41,7 +41,7 @@ class QueueOperations(KeyOperations):
         self, ns: str, queue: str, count: int = 1, *, visibility_ms: int = 0, ack: bool = False
     ) -> list[Message]:  # fmt: skip
         """With `ack` the messages are gone as soon as they are handed out."""
-        now = self._partition.now()
+        now = self._partition.command_time
         events, messages = self._queues.decide_dequeue(
             now, self._partition.next_index, ns, queue, count, visibility_ms=visibility_ms, ack=ack
         )

@@ -37,8 +37,8 @@ class StreamOperations(QueueOperations):
         skip: int = 0,
     ) -> PlacedPage:  # fmt: skip
         return self._streams.read(
-            self._partition.now(), ns, stream, start=start, end=end, after=after, limit=limit, partition=partition,
-            key=key, skip=skip,
+            self._partition.command_time, ns, stream, start=start, end=end, after=after, limit=limit,
+            partition=partition, key=key, skip=skip,
         )  # fmt: skip
 
     def wait_read(
