@@ -7,10 +7,9 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from flo.api.errors import FloError
-from flo.cli import _errors, _options
+from flo.cli import _client_options, _errors, _options
 from flo.cli._exit import ExitCode
 from flo.cli._signals import Interrupted
 
@@ -22,9 +21,17 @@ COMMANDS: Final = {
     "test": "flo.cli._flow_tests",
     "log": "flo.cli._log",
     "server": "flo.cli._server",
+    "kv": "flo.cli._kv",
+    "stream": "flo.cli._stream",
+    "queue": "flo.cli._queue",
+    "namespace": "flo.cli._namespace",
+    "status": "flo.cli._status",
+    "repl": "flo.cli._repl",
+    "config": "flo.cli._config",
     "version": "flo.cli._version",
     "help": "flo.cli._help",
 }
+ALIASES: Final = {"ns": "namespace"}
 PROGRAM: Final = "flo"
 
 
@@ -69,12 +76,15 @@ class _Commands(MutableMapping[str, Any]):
         return len(COMMANDS)
 
 
-class RootGroup(TyperGroup):
+class RootGroup(_options.Group):
     """Imports commands when they are called, and ends failed ones with a message and a code of the table."""
+
+    aliases = ALIASES
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands()
+        _client_options.add_to(self)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -102,7 +112,6 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def flo(
-    format: _options.Format = None,
     data_dir: _options.DataDir = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")

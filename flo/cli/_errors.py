@@ -1,4 +1,4 @@
-"""How errors look on stderr: a stable code, the message, what to do; never our own traceback."""
+"""How errors look on stderr: the message, a stable word for it, what to do; never our own traceback."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def report(error: FloError, *, as_json: bool = False) -> ExitCode:
         message = f"{count} error{'s' if count > 1 else ''} in the script; nothing was run"
     elif (where := getattr(error, "where", None)) and where not in message:
         message = f"{where}: {message}"
-    _out.note(_out.styled(f"error[{error.code}]:", "red", sys.stderr) + f" {message}")
+    status = _exit.status_of(error)
+    _out.note(_out.styled("Error:", "red", sys.stderr) + f" {message} [{status}]")
     if error.hint:
         _out.note(_out.styled("hint:", "cyan", sys.stderr) + f" {error.hint}")
     if as_json:
-        _out.note(json.dumps({"error": error.message, "status": error.code, "hint": error.hint}))
+        _out.note(json.dumps({"error": error.message, "status": status, "hint": error.hint}))
     return _exit.of_error(error)
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
+from typer.core import TyperGroup
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 FORMATS: Final = {"text": "text", "table": "text", "json": "json"}
 
-_FORMAT: Final = "flo.format"
+FORMAT: Final = "flo.format"  # in the meta of a context: what the command line asked for
+
+
+class Group(TyperGroup):
+    """Commands, of which some have several names."""
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
 
 
 def command_group(**settings: Any) -> typer.Typer:
@@ -22,26 +33,22 @@ def command_group(**settings: Any) -> typer.Typer:
 
 def wants_json(ctx: typer.Context) -> bool:
     """Whether the command that ran below this context was asked for JSON."""
-    return ctx.meta.get(_FORMAT) == "json"
+    return ctx.meta.get(FORMAT) == "json"
 
 
 def _format(ctx: typer.Context, value: str | None) -> str:
-    value = value or _of_root(ctx, "format") or "text"
+    value = value or ctx.meta.get(FORMAT) or "text"
     if value not in FORMATS:
         raise typer.BadParameter(f"{value!r} is none of text, json")
-    ctx.meta[_FORMAT] = FORMATS[value]
+    ctx.meta[FORMAT] = FORMATS[value]
     return FORMATS[value]
 
 
 def _data_dir(ctx: typer.Context, value: str | None) -> str | None:
     if value == "":
         raise typer.BadParameter("needs a directory")
-    return value or _of_root(ctx, "data_dir")
-
-
-def _of_root(ctx: typer.Context, name: str) -> Any:
     root = ctx.find_root()
-    return root.params.get(name) if root is not ctx else None
+    return value or (root.params.get("data_dir") if root is not ctx else None)
 
 
 Format = Annotated[

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, TextIO
 
 import typer
@@ -23,26 +25,26 @@ class OutputLost(FloError):
 def data(text: str) -> None:
     """Writes text as it is to stdout and flushes. A reader that has gone ends the command quietly; raises OutputLost
     when what stdout is cannot be written."""
-    try:
-        sys.stdout.write(text)
+    with _lost_output():
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
-    except BrokenPipeError:
-        _silence(sys.stdout)
-        raise typer.Exit(ExitCode.OK) from None
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding
-        data(text.encode(encoding, "backslashreplace").decode(encoding))
-    except OSError as error:
-        _silence(sys.stdout)
-        raise OutputLost(
-            f"stdout cannot be written: {error.strerror or error}",
-            hint="what runs have done and printed is in their log: flo runs list, flo runs logs ID, flo resume",
-        ) from None
 
 
 def line(raw: bytes) -> None:
     """Writes one line of JSON to stdout."""
     data(raw.decode() + "\n")
+
+
+def exact(raw: bytes) -> None:
+    """Writes bytes as they are to stdout and flushes; otherwise as `data`."""
+    with _lost_output():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
 
 
 def note(text: str) -> None:
@@ -64,6 +66,21 @@ def styled(text: str, style: str, stream: TextIO) -> str:
     if not is_terminal(stream) or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
+@contextmanager
+def _lost_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        raise typer.Exit(ExitCode.OK) from None
+    except OSError as error:
+        _silence(sys.stdout)
+        raise OutputLost(
+            f"stdout cannot be written: {error.strerror or error}",
+            hint="what runs have done and printed is in their log: flo runs list, flo runs logs ID, flo resume",
+        ) from None
 
 
 def _silence(stream: TextIO) -> None:

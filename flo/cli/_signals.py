@@ -53,11 +53,13 @@ class Signals:
         raise Interrupted(self._code)
 
 
-def end_at_once() -> None:
-    """From now on a signal ends the process: for commands that have nothing to say about it."""
+def end_at_once(*, ctrl_c: ExitCode = ExitCode.INTERRUPTED) -> None:
+    """From now on a signal ends the process: for commands that have nothing to say about it. `ctrl_c`: their exit
+    code when it is the usual way to end them."""
     for number in NUMBERS:
         if not _ignored(number):
-            signal.signal(number, lambda number, frame: _end(_exit.of_signal(number)))
+            code = ctrl_c if number == signal.SIGINT else _exit.of_signal(number)
+            signal.signal(number, lambda number, frame, code=code: _end(code))  # type: ignore[misc]
 
 
 def _ignored(number: int) -> bool:

@@ -13,6 +13,8 @@ from flo.api.errors import BadArgument
 from flo.api.limits import PAYLOAD_HARD_BYTES
 
 DURATION_MAX_MS: Final = 100 * 365 * 24 * 3_600_000
+SPAN_MAX_MS: Final = 2**53 - 1
+VALUE_BYTES: Final = 16 * 1024 * 1024  # that one request can carry; the server's limits are lower
 
 _NESTED: Final = "is nested too deep: the limit is 64 levels"
 
@@ -28,6 +30,40 @@ def duration_ms(option: str, text: str) -> int:
     if not 0 < ms <= DURATION_MAX_MS:
         raise typer.BadParameter(f"{text!r} is out of range: more than 0 and at most 100 years", param_hint=option)
     return ms
+
+
+def span_ms(option: str, text: str, *, unit_ms: int, most_ms: int = SPAN_MAX_MS) -> int:
+    """Milliseconds of `500ms`, `30s`, `1h30m`, or of a whole number of `unit_ms`; 0 is allowed.
+    Raises typer.BadParameter naming the option."""
+    from flo.client.values import duration_ms
+
+    if text.isascii() and text.isdigit():
+        ms = int(text[:20]) * unit_ms
+    elif not text[-1:].isalpha():
+        raise typer.BadParameter(f"{text!r} is no duration: a whole number, or a text like 90s", param_hint=option)
+    else:
+        try:
+            ms = duration_ms(text, option)
+        except BadArgument as error:
+            raise typer.BadParameter(error.message.removeprefix(f"{option}: "), param_hint=option) from None
+    if ms > most_ms:
+        raise typer.BadParameter(f"{text!r} is out of range: at most {most_ms} ms", param_hint=option)
+    return ms
+
+
+def data_bytes(text: str) -> bytes:
+    """A word of the command line as bytes, those that are no UTF-8 as they were typed."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def payload(text: str, option: str) -> bytes:
+    """What stands on standard input in place of a `-`, at most VALUE_BYTES; any other text as bytes."""
+    if text != "-":
+        return data_bytes(text)
+    raw = sys.stdin.buffer.read(VALUE_BYTES + 1)
+    if len(raw) > VALUE_BYTES:
+        raise typer.BadParameter(f"standard input is over {VALUE_BYTES} bytes", param_hint=option)
+    return raw
 
 
 def arguments(pairs: Sequence[str], whole: str | None) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_output_that_cannot_be_written_is_an_error_with_advice_and_no_bug_of_our
         ended = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
 
     assert ended.returncode == 1
-    assert "error[output_lost]: stdout cannot be written: No space left on device" in ended.stderr
+    assert "Error: stdout cannot be written: No space left on device [output_lost]" in ended.stderr
     assert "flo runs logs ID" in ended.stderr and "bug" not in ended.stderr
 
 
@@ -126,7 +126,7 @@ def test_a_bug_of_ours_ends_with_a_short_message(tmp_path):
         done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, env=env)
 
         assert done.returncode == 1 and done.stdout == ""
-        assert "error[internal]: KeyError: 'deep down'" in done.stderr and "FLO_DEBUG=1" in done.stderr
+        assert "Error: KeyError: 'deep down' [internal]" in done.stderr and "FLO_DEBUG=1" in done.stderr
         assert ("Traceback" in done.stderr) is debug
 
 

@@ -109,13 +109,13 @@ def test_a_conflict_is_refused_with_exit_3(command):
     done = command("run", "x.flow::echo", "--id", "r", "--arg", "n=2")
 
     assert done.exit_code == 3
-    assert done.stderr.startswith("error[conflict]: run r exists with another flow")
+    assert done.stderr.startswith("Error: run r exists with another flow")
 
 
 def test_a_script_error_is_exit_2_and_attaches_to_nothing(command):
     done = command("run", "absent.flow")
 
-    assert done.exit_code == 2 and "error[script]: absent.flow does not exist" in done.stderr
+    assert done.exit_code == 2 and "Error: absent.flow does not exist [script]" in done.stderr
     assert command.attached == []
 
 

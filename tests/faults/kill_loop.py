@@ -270,7 +270,7 @@ class KillLoop:
         if words[:2] in (["runs", "signal"], ["runs", "cancel"]):
             # What may not be repeated says so when the owner died over it. Runs that are over refuse both.
             return code in (0, 4) or (code == 3 and words[2] in self._over)
-        if "error[" in errors or "Traceback" in errors:
+        if "Error:" in errors or "Traceback" in errors:
             return False
         return code in ({0, 1, 6} if words[0] == "resume" else {0, 6} if "idler" in words[1] else {0})
 
