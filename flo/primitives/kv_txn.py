@@ -103,6 +103,21 @@ def committed(current: Callable[[bytes], Packed | None], now: int, ns: str, ops:
     return KvCommitted(ns, tuple(_write(key, packed, key not in changed) for key, packed in view.items()))
 
 
+def check_size(ops: Sequence[TxnOp]) -> None:
+    """Of a transaction that comes at once."""
+    if len(ops) > TXN_WRITES or sum(map(_size, ops)) > TXN_BYTES:
+        raise _too_large()
+
+
+def _size(op: TxnOp) -> int:
+    return len(op.key) + (len(op.value) if isinstance(op, TxnPut) else 0)
+
+
+def _too_large() -> Refused:
+    text = f"transaction too large (max {TXN_WRITES} writes, {TXN_BYTES} bytes)"
+    return Refused("too_large", text, {"code": "kv_txn_too_large"})
+
+
 def _write(key: bytes, packed: Packed, touched: bool) -> KvWrite:
     flags, _, _, expires_at = unpack_header(packed)
     return KvWrite(key, flags, b"" if touched else packed[HEADER_BYTES:], expires_at, touched)
@@ -123,10 +138,9 @@ class Transaction:
     def write(self, now: int, op: TxnOp) -> Entry | None:
         """Buffers an operation; returns what the key holds after it as seen from within, version 0 if written."""
         packed = after(self._current(now, op.key), now, op)
-        size = len(op.key) + (len(op.value) if isinstance(op, TxnPut) else 0)
+        size = _size(op)
         if len(self.ops) >= TXN_WRITES or self._bytes + size > TXN_BYTES:
-            text = f"transaction too large (max {TXN_WRITES} writes, {TXN_BYTES} bytes)"
-            raise Refused("too_large", text, {"code": "kv_txn_too_large"})
+            raise _too_large()
         self.ops.append(op)
         self._bytes += size
         self._view[op.key] = packed

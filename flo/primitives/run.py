@@ -78,7 +78,12 @@ class SignalParams(msgspec.Struct):
     timeout: int | None = None
 
 
+class ReadParams(msgspec.Struct):
+    after: str
+
+
 _declared = msgspec.json.Decoder(list[DeclaredResource]).decode
+_read_params = msgspec.json.Decoder(ReadParams).decode
 wait_params = msgspec.json.Decoder(WaitParams).decode
 signal_params = msgspec.json.Decoder(SignalParams).decode
 
@@ -641,15 +646,17 @@ class RunMachine:
 
 
 WAITING = frozenset({"kv.wait", "queue.dequeue", "stream.read", "stream.group_read"})  # in line with clients
-EMPTY = {  # the outcome of one that has waited for nothing
-    "kv.wait": "+null",
-    "queue.dequeue": "+[]",
-    "stream.read": '+{"records":[],"next":null,"has_more":false}',
-    "stream.group_read": "+[]",
-}
+EMPTY = {"kv.wait": "+null", "queue.dequeue": "+[]", "stream.group_read": "+[]"}
 SELF_TIMED = frozenset(
     {"clock.sleep", "clock.timer", "wait", "signal", "receive", "resources.open", "flow"}
 )  # the core ends these itself
+
+
+def nothing(kind: str, params: str) -> str:
+    """The outcome of an action that has waited for nothing; a read can go on where it began."""
+    if kind == "stream.read":
+        return f'+{{"records":[],"next":"{_read_params(params).after}","has_more":false}}'
+    return EMPTY[kind]
 
 
 def delivered(message: str) -> str:

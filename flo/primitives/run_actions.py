@@ -115,10 +115,9 @@ class Actions:
         timeout = storage.timeout(a.kind, a.params) if waits else 0
         events, value = storage.perform(a)
         if timeout != 0 and storage.is_empty(a.kind, value):
-            kept = storage.settled(a)
-            asked, _ = self._asked(a._replace(params=kept, stored=kept), due=_due(a, timeout))
+            asked, _ = self._asked(a._replace(stored=storage.settled(a, value)), due=_due(a, timeout))
             return [*events, *asked], None
-        outcome = "+" + _json(value).decode()
+        outcome = storage.answer(a.kind, value)
         did = Did(a.task.run.id, a.task.prefix, a.n, a.kind, recorded_params(a.params), outcome, a.where)
         return [*events, did], outcome
 
@@ -284,6 +283,6 @@ def _due(a: Ask, timeout: int | None) -> int:
     if timeout is None:
         return 0
     if timeout < 0 or a.now + timeout > TIME_MAX_MS:
-        raise Refused("bad_argument", f"{a.kind}: a timeout of {timeout} ms is out of bounds")
+        what = "" if a.kind in WAITING else f"{a.kind}: "  # those are named with what they wait for
+        raise Refused("bad_argument", f"{what}a timeout of {timeout} ms is out of bounds")
     return a.now + timeout
-

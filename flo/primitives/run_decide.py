@@ -15,7 +15,7 @@ from flo.primitives.locks import LockMachine
 from flo.primitives.machine import Event, Refused
 from flo.primitives.outcome import error, value
 from flo.primitives.payload import is_reference, succeeded
-from flo.primitives.run import EMPTY, OF_BACKOFF, OF_DEADLINE, WAITING, RunMachine
+from flo.primitives.run import OF_BACKOFF, OF_DEADLINE, WAITING, RunMachine, nothing
 from flo.primitives.run_events import (
     Answered,
     AttemptFailed,
@@ -383,7 +383,7 @@ def timer(m: RunMachine, now: int, task: Task, n: int) -> list[Event]:
         what = "signal" if opened.kind == "signal" else "message"
         return [Answered(run.id, task.prefix, n, error("timeout", f"no {what} came in time"))]
     if opened.kind in WAITING:
-        return [Answered(run.id, task.prefix, n, EMPTY[opened.kind])]
+        return [Answered(run.id, task.prefix, n, nothing(opened.kind, opened.params))]
     return []  # the pause before a retry is over: the partition's note claims the action anew
 
 

@@ -16,7 +16,8 @@ import msgspec
 from flo.primitives.groups import Groups
 from flo.primitives.kv import KV
 from flo.primitives.kv_rules import DEFAULT_NAMESPACE as NS
-from flo.primitives.kv_txn import TxnDelete, TxnIncr, TxnOp, TxnPut, TxnTouch
+from flo.primitives.kv_txn import TxnDelete, TxnIncr, TxnOp, TxnPut, TxnTouch, check_size
+from flo.primitives.limits import PAYLOAD_HARD_BYTES
 from flo.primitives.machine import Event, Refused
 from flo.primitives.queue_pages import Message
 from flo.primitives.queues import Queues
@@ -31,6 +32,8 @@ Effect: TypeAlias = tuple[list[Event], Any]  # what changes, and the action's va
 Load: TypeAlias = Callable[[Sequence[Placed] | Sequence[Delivered]], list[Record] | None]
 
 KEY_SHOWN: Final = 100  # characters of a name in an error
+
+_json = msgspec.json.Encoder().encode
 
 
 class PayloadsAway(Exception):
@@ -298,14 +301,22 @@ class StorageActions:
             return "queue", NS, _dequeue(params).queue
         return "stream", NS, _stream(params).stream
 
-    def settled(self, a: Ask) -> str:
-        """The parameters as they are kept while the action waits: a tail means the end as it is now."""
-        if a.kind != "stream.read" or '"tail":true' not in a.params:
+    def settled(self, a: Ask, value: Any) -> str:
+        """The parameters as they are kept while the action waits: a read goes on where it began, wherever the end of
+        the stream is by then."""
+        if a.kind != "stream.read":
             return a.params
         p = _read(a.params)
-        p.tail, p.start = False, None
-        p.after = format_id(self._streams.tail_id(NS, p.stream))
-        return msgspec.json.encode(p).decode()
+        p.tail, p.start, p.after = False, None, value["next"]
+        return _json(p).decode()
+
+    def answer(self, kind: str, value: Any) -> str:
+        """The outcome of an action with this value. Raises Refused for one that no flow may be given."""
+        encoded = _json(value)
+        if len(encoded) > PAYLOAD_HARD_BYTES:
+            text = f"the result of {len(encoded)} bytes is over the limit of {PAYLOAD_HARD_BYTES}: ask for less"
+            raise Refused("too_large", text)
+        return "+" + encoded.decode()
 
     # -- keys and values
 
@@ -333,7 +344,7 @@ class StorageActions:
     def _kv_scan(self, a: Ask) -> Effect:
         p = _scan(a.params)
         page = self._kv.scan(a.now, NS, p.prefix.encode(), p.limit, p.cursor or "")
-        rows = [{"key": text(row.key), "value": text(row.value), "version": row.version} for row in page.rows]
+        rows = [_with_value({"key": text(row.key), "version": row.version}, row.value) for row in page.rows]
         return [], {"entries": rows, "cursor": page.cursor or None, "has_more": page.has_more}
 
     def _kv_exists(self, a: Ask) -> Effect:
@@ -344,7 +355,7 @@ class StorageActions:
         if many.truncated:
             raise Refused("too_large", "the values are over 1 MiB together: ask for fewer keys")
         return [], [
-            {"key": text(e.key), "value": text(e.value) if e.found else None, "version": e.version, "found": e.found}
+            _with_value({"key": text(e.key), "version": e.version, "found": e.found}, e.value if e.found else None)
             for e in many.entries
         ]
 
@@ -355,13 +366,13 @@ class StorageActions:
 
     def _kv_history(self, a: Ask) -> Effect:
         p = _history(a.params)
+        versions = self._kv.history(a.now, NS, p.key.encode(), p.limit)
+        if not versions:
+            raise Refused("not_found", "key not found")
         return [], [
-            {
-                "version": v.version, "timestamp_ms": v.timestamp_ms, "tombstone": v.tombstone,
-                "value": None if v.value is None else text(v.value),
-            }
-            for v in self._kv.history(a.now, NS, p.key.encode(), p.limit)
-        ]  # fmt: skip
+            _with_value({"version": v.version, "timestamp_ms": v.timestamp_ms, "tombstone": v.tombstone}, v.value)
+            for v in versions
+        ]
 
     def _kv_json_get(self, a: Ask) -> Effect:
         p = _json_params(a.params)
@@ -381,6 +392,7 @@ class StorageActions:
 
     def _kv_transaction(self, a: Ask) -> Effect:
         ops = [_txn_op(write) for write in _writes(a.params).writes]
+        check_size(ops)
         event = self._kv.decide_commit(a.now, a.first, NS, ops)
         return [] if event is None else [event], {"commit_index": a.first, "op_count": len(ops)}
 
@@ -528,7 +540,7 @@ class StorageActions:
             _with_payload(
                 {
                     "id": format_id((r.ms, r.seq)), "timestamp_ms": r.ms, "partition": r.partition,
-                    "headers": {text(name): text(value) for name, value in r.headers},
+                    "headers": {_readable(name): _readable(value) for name, value in r.headers},
                     "delivery_count": r.delivery_count,
                 },
                 r.payload,
@@ -587,11 +599,26 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _with_payload(shown: dict[str, Any], payload: bytes) -> dict[str, Any]:
+    return _with_bytes(shown, "payload", payload)
+
+
+def _with_value(shown: dict[str, Any], value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        shown["value"] = None
+        return shown
+    return _with_bytes(shown, "value", value)
+
+
+def _with_bytes(shown: dict[str, Any], name: str, data: bytes) -> dict[str, Any]:
     """Bytes that are no text come as base64, under another name."""
     try:
-        shown["payload"] = payload.decode()
+        shown[name] = data.decode()
     except UnicodeDecodeError:
-        shown["payload"] = None
-        shown["payload_b64"] = b64encode(payload).decode()
+        shown[name] = None
+        shown[f"{name}_b64"] = b64encode(data).decode()
     return shown
 
+
+def _readable(data: bytes) -> str:
+    """A header as a flow sees it; what is no text in it stands as \\xNN, so that a record can always be read."""
+    return data.decode(errors="backslashreplace")
