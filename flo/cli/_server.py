@@ -196,12 +196,11 @@ def _gone(pid: int, until_ms: int) -> bool:
     import threading
 
     from flo.api.clock import SystemClock
+    from flo.server import presence
 
     clock, pause = SystemClock(), threading.Event()
     while clock.monotonic_ms() < until_ms:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not presence.is_alive(pid):
             return True
         pause.wait(0.02)
     return False

@@ -25,7 +25,7 @@ VALUE_CHARS: Final = 8_192  # of one field; the rest is cut
 _faults = logging.getLogger("flo.server")
 
 
-def event(log: logging.Logger, text: str, level: int = logging.INFO, **fields: object) -> None:
+def event(log: logging.Logger, text: str, level: int = logging.INFO, /, **fields: object) -> None:
     """Logs an event with its fields."""
     log.log(level, "%s", text, extra={"fields": fields})
 

@@ -68,7 +68,7 @@ def pid_in(directory: str) -> int:
 def running(directory: str) -> int:
     """The process id of the server on this directory; 0 when there is none."""
     pid = pid_in(directory)
-    if pid <= 0 or not _is_alive(pid) or not is_locked(directory):
+    if pid <= 0 or not is_alive(pid) or not is_locked(directory):
         return 0
     owner = owner_of(directory)
     return pid if owner is not None and owner.pid == pid else 0
@@ -100,14 +100,19 @@ def is_locked(directory: str) -> bool:
     return False
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and has not ended; one that has, and whose parent has not looked yet, is over."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read(4_096).rpartition(b") ")[2][:1] != b"Z"
+    except OSError:  # a system without /proc
+        return True
 
 
 def _replace(path: str, content: str) -> None:

@@ -274,7 +274,7 @@ class Life:
                     node, backend, connections, self._flushes, self._operations, self._uptime_ms,
                     lambda: gateway.guests, self._shards,
                 )  # fmt: skip
-            await loop.run_in_executor(None, node.execute, None)
+            await loop.run_in_executor(None, _go_on, node)
             await listener.open(settings.server.bind, settings.server.port)
             self._ready_at = self._clock.monotonic_ms()
             self._health.trouble = partial(_trouble, node)
@@ -391,6 +391,15 @@ def _in_use(directory: str) -> DirectoryLocked:
         f"{directory} is in use by another flo server" + (f" (pid {owner.pid})" if owner is not None else ""),
         socket=owner.socket if owner is not None else "", hint="stop it: flo server stop",
     )  # fmt: skip
+
+
+def _go_on(node: Node) -> None:
+    """Executes the runs that a stop or a crash has left unfinished."""
+    with node.partition.lock:
+        unfinished = len(node.partition.machines.live_runs())
+    if unfinished:
+        logs.event(_log, "going on with unfinished runs", runs=unfinished)
+        node.execute(None)
 
 
 def _trouble(node: Node) -> str | None:
