@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from flo.api.errors import FloError
-from flo.cli import _options, _out
+from flo.cli import _client_options, _options, _out
 from flo.cli._exit import ExitCode
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ HTTP_SECONDS: Final = 10.0
 _PORT: Final = {"min": 1, "max": 65_535, "metavar": "N", "show_default": False}
 
 app = _options.command_group(no_args_is_help=True)
-
-
-class CannotConnect(FloError):
-    """Nobody answers at the address."""
-
-    code = "cannot_connect"
-    retryable = True
 
 
 @app.callback()
@@ -146,7 +139,7 @@ def start(
 
 def _cannot_start(error: FloError) -> ExitCode:
     """One line, whatever the error; whether trying again helps is not the question here."""
-    _out.note(f"error[{error.code}]: {error}".replace("\n", " "))
+    _out.note(f"Error: {error} [{error.code}]".replace("\n", " "))
     return ExitCode.FAILED
 
 
@@ -206,19 +199,24 @@ def _gone(pid: int, until_ms: int) -> bool:
     return False
 
 
-@app.command()
-def status(data_dir: _options.DataDir = None, format: _options.Format = None) -> None:
+@app.command(cls=_client_options.ClientCommand)
+def status(ctx: typer.Context, data_dir: _options.DataDir = None, format: _options.Format = None) -> None:
     """Say whether a server runs on a data directory: version, uptime, addresses, shards, role.
+
+    With --endpoint or --port it asks whoever answers there, and learns less.
 
     \b
       flo server status
       flo server status --format json | jq -r .client
+      flo server status --endpoint db-1:9000
 
     Exit code: 0 running, 1 not.
     """
     from flo.client.attach import data_directory
     from flo.server import presence
 
+    if data_dir is None and _client_options.settings(ctx).endpoint_from in ("--endpoint", "--port"):
+        raise typer.Exit(_status_at_endpoint(ctx, format))
     directory = data_directory(data_dir)
     pid = presence.running(directory)
     found = presence.ready(directory) if pid else None
@@ -232,16 +230,39 @@ def status(data_dir: _options.DataDir = None, format: _options.Format = None) ->
     raise typer.Exit(ExitCode.OK if pid else ExitCode.FAILED)
 
 
+def _status_at_endpoint(ctx: typer.Context, format: str | None) -> ExitCode:
+    import msgspec
+
+    from flo.cli import _client, _show
+    from flo.client.sdk_errors import FloConnectionError
+    from flo.wire import calls
+
+    client = _client.open_client(ctx)
+    try:
+        found = client.call(calls.SERVER_STATUS, calls.NoArguments())
+    except FloConnectionError as error:
+        _out.note(f"not running: {error.message}")
+        return ExitCode.FAILED
+    shown = {"status": "running", "client": str(client.endpoint), "role": "leader", **msgspec.structs.asdict(found)}
+    if format == "json":
+        _out.line(_show.as_json(shown))
+    else:
+        _out.data(f"running\n  version    {found.version}\n  clients    {client.endpoint}\n  role       leader\n")
+    return ExitCode.OK
+
+
 def _state(found: Presence) -> str:
     """What the server itself says, where it has a port for that."""
     import json
+
+    from flo.client.sdk_errors import ConnectionFailedError
 
     if not found.health:
         return "running"
     try:
         _, body = _get(found.health, "/health")
         status = str(json.loads(body)["status"])
-    except (CannotConnect, ValueError, KeyError, TypeError):
+    except (ConnectionFailedError, ValueError, KeyError, TypeError):
         return "not answering"
     return "running" if status == "ok" else status
 
@@ -310,6 +331,7 @@ def metrics(
     Exit code: 0 printed, 1 nothing has that name, 5 no server answers.
     """
     from flo.client.attach import data_directory
+    from flo.client.sdk_errors import ConnectionFailedError
     from flo.server import presence
 
     if endpoint is None:
@@ -319,7 +341,7 @@ def metrics(
         endpoint = f"{endpoint}:9001"
     status, text = _get(endpoint, "/metrics")
     if status != 200:
-        raise CannotConnect(f"{endpoint} answers {status}: {text.strip()[:200]}")
+        raise ConnectionFailedError(f"{endpoint} answers {status}: {text.strip()[:200]}")
     lines = [line for line in text.splitlines(keepends=True) if filter is None or filter in _family(line)]
     _out.data("".join(lines))
     raise typer.Exit(ExitCode.OK if lines else ExitCode.FAILED)
@@ -331,8 +353,10 @@ def _family(line: str) -> str:
 
 
 def _get(address: str, path: str) -> tuple[int, str]:
-    """Status and text. Raises CannotConnect."""
+    """Status and text. Raises ConnectionFailedError."""
     from http.client import HTTPConnection, HTTPException
+
+    from flo.client.sdk_errors import ConnectionFailedError
 
     connection = HTTPConnection(address, timeout=HTTP_SECONDS)
     try:
@@ -340,7 +364,7 @@ def _get(address: str, path: str) -> tuple[int, str]:
         answer = connection.getresponse()
         return answer.status, answer.read().decode("utf-8", "replace")
     except (OSError, HTTPException, ValueError) as error:
-        raise CannotConnect(f"{address} does not answer: {error}", hint="is the server running?") from None
+        raise ConnectionFailedError(f"{address} does not answer: {error}", hint="is the server running?") from None
     finally:
         connection.close()
 

@@ -131,7 +131,7 @@ def test_a_taken_port_is_named_in_one_line(flo_server: FloServer, offset: int):
         assert flo_server.wait() == 1
 
     (line,) = flo_server.log.splitlines()
-    assert line.startswith("error[port_unusable]: ") and str(flo_server.port + offset) in line
+    assert line.startswith("Error: ") and line.endswith("[port_unusable]") and str(flo_server.port + offset) in line
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,12 @@ def test_status_stop_and_metrics_find_the_server_of_the_directory(flo_server: Fl
 
     status = flo_server.flo("server", "status", "--format", "json")
     metrics = flo_server.flo("server", "metrics", "--filter", "uptime")
+    asked = flo_server.flo("server", "status", "--port", str(flo_server.port), "--format", "json")
+    nobody = flo_server.flo("server", "metrics", "--endpoint", f"{HOST}:1")
     stopped = flo_server.flo("server", "stop")
 
+    assert asked.returncode == 0 and json.loads(asked.stdout)["role"] == "leader"
+    assert nobody.returncode == 5
     shown = json.loads(status.stdout)
     assert status.returncode == 0
     assert (shown["status"], shown["client"], shown["shards"]) == ("running", f"{HOST}:{flo_server.port}", 1)
@@ -269,6 +273,7 @@ def test_status_stop_and_metrics_find_the_server_of_the_directory(flo_server: Fl
     assert flo_server.wait() == 0
     gone = flo_server.flo("server", "status")
     assert gone.returncode == 1 and gone.stdout.startswith("not running")
+    assert flo_server.flo("server", "status", "--port", str(flo_server.port)).returncode == 1
 
 
 def test_stop_by_force_is_a_crash_that_loses_nothing(flo_server: FloServer):
