@@ -167,6 +167,7 @@ class Queue:
             item = self.dead.remove(seq)
             if item is not None:
                 item.attempts = 0
+                item.visibility_ms = 0
                 self.items[seq] = item
                 self._make_ready(item)
                 if item.dedup_key:

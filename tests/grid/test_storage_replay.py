@@ -19,15 +19,15 @@ from flo.primitives.queue_pages import NewMessage
 from flo.primitives.stream_pages import GroupSettings, NewRecord, Retention
 from tests.grid.manual import Bench
 
-NAMES = st.sampled_from(["default", "other"])
+NAMES = st.sampled_from(["default", "default", "default", "other"])
 KEYS = st.sampled_from([b"a", b"b", b"counter"])
-QUEUES = st.sampled_from(["jobs", "mail"])
-STREAMS = st.sampled_from(["log", "log.g.dlq"])
+QUEUES = st.sampled_from(["jobs", "jobs", "mail"])
+STREAMS = st.sampled_from(["log", "log", "log.g.dlq"])
 GROUPS = st.sampled_from(["g", "one", "slots"])
 CONSUMERS = st.sampled_from(["x", "y"])
 MODES = {"g": "shared", "one": "exclusive", "slots": "key_shared"}
 TIMES = st.sampled_from([0, 1, 50, 1_000, 20_000])
-SEQS = st.lists(st.integers(1, 12), min_size=1, max_size=4)
+SEQS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
 class MovingClock(FakeClock):
@@ -227,8 +227,27 @@ class Storage(RuleBasedStateMachine):
         assert times == sorted(times)
 
 
-Storage.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Storage.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestStorage = Storage.TestCase
+
+
+def test_a_dead_letter_that_a_snapshot_took_over_comes_back_as_any_other():
+    bench = Bench()
+    store = bench.node.store
+    with store.lock:
+        store.begin(0)
+        store.enqueue("default", "jobs", b"x")
+        store.dequeue("default", "jobs", visibility_ms=500)
+        store.nack("default", "jobs", [1], dlq=True)
+        loaded = Machines()
+        loaded.load(bench.machines.dump())
+        index = bench.node.partition.next_index
+        store.dlq_requeue("default", "jobs", [1])
+        store.end()
+    bench.node.pump()
+    replay(loaded, bench.backend.read(index), index)
+
+    assert loaded.dump() == bench.machines.dump()
 
 
 def test_what_happens_in_one_batch_happens_at_once_also_when_the_clock_goes_on():
