@@ -13,7 +13,7 @@ from flo.api.outcome import error
 from flo.grid.partition import Partition
 from flo.grid.payloads import Payloads
 from flo.grid.records import Records
-from flo.grid.waiters import Parked
+from flo.grid.waiters import Parked, Topic
 from flo.log.errors import LogError
 from flo.primitives.machine import Event, Refused
 from flo.primitives.run import WAITING
@@ -62,13 +62,16 @@ class RunWaits:
         assert task.open is not None
         opened = task.open[n]
         run_id, prefix = task.run.id, task.prefix
-        topic = self._partition.machines.actions.storage.topic(opened.kind, opened.params)
+        storage = self._partition.machines.actions.storage
+        topic = storage.topic(opened.kind, opened.params)
+        there = storage.is_there(opened.kind, opened.params)
         self._parked[run_id, prefix, n] = self._partition.waiters.park(
-            [topic], lambda: self._attempt(run_id, prefix, n), _nobody, limited=False
+            [topic], lambda: self._attempt(run_id, prefix, n, topic, there), _nobody, limited=False
         )
 
-    def _attempt(self, run_id: str, prefix: str, n: int) -> tuple[None] | None:
-        """Tries the action again; what it does and its answer are one command."""
+    def _attempt(self, run_id: str, prefix: str, n: int, topic: Topic, there: bool) -> tuple[None] | None:
+        """Tries the action again; what it does and its answer are one command. `there`: the stream or the group that
+        it reads from was there when it began to wait, and one that is made anew is another."""
         partition = self._partition
         machines = partition.machines
         run = machines.runs.runs.get(run_id)
@@ -85,16 +88,21 @@ class RunWaits:
         storage = machines.actions.storage
         events: Sequence[Event] = ()
         try:
-            events, value = storage.perform(ask)
-            if storage.is_empty(opened.kind, value):
-                if events:
-                    partition.commit(list(events), now)
-                return None
-            stored = self._payloads.store(storage.answer(opened.kind, value))
+            if there and not storage.is_there(opened.kind, opened.params):
+                stored = storage.without(ask)
+            else:
+                events, value = storage.perform(ask)
+                if storage.is_empty(opened.kind, value):
+                    if events:  # a consumer has joined, or a part of the records was not for it: there may be more
+                        partition.commit(list(events), now)
+                        partition.waiters.stir([topic])
+                    return None
+                stored = self._payloads.store(storage.answer(opened.kind, value))
         except Refused as refused:
             events, stored = (), _error(ask, refused.kind, refused.message, refused.details)
         except LogError as fault:  # a damaged record, or no room for a large result: nothing has been taken
             events, stored = (), _error(ask, "failed", fault.message, None)
+        self._parked.pop((run_id, prefix, n), None)  # whoever served it takes it from the line
         try:
             partition.commit([*events, Answered(run_id, prefix, n, stored)], now)
         finally:

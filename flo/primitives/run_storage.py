@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from flo.primitives.group_rules import no_group
 from flo.primitives.groups import Groups
 from flo.primitives.kv import KV
 from flo.primitives.kv_rules import DEFAULT_NAMESPACE as NS
@@ -21,6 +22,7 @@ from flo.primitives.limits import PAYLOAD_HARD_BYTES
 from flo.primitives.machine import Event, Refused
 from flo.primitives.queue_pages import Message
 from flo.primitives.queues import Queues
+from flo.primitives.run import nothing
 from flo.primitives.stream_pages import Delivered, NewRecord, Placed, Record
 from flo.primitives.stream_rules import format_id, parse_end, parse_id, parse_start
 from flo.primitives.streams import Streams
@@ -300,6 +302,22 @@ class StorageActions:
         if kind == "queue.dequeue":
             return "queue", NS, _dequeue(params).queue
         return "stream", NS, _stream(params).stream
+
+    def is_there(self, kind: str, params: str) -> bool:
+        """Whether the stream or the group that the action reads from exists."""
+        if kind == "stream.read":
+            return self._streams.find(NS, _stream(params).stream) is not None
+        if kind == "stream.group_read":
+            p = _consumer(params)
+            return self._groups.settings(NS, p.stream, p.group) is not None
+        return True
+
+    def without(self, a: Ask) -> str:
+        """The outcome of an action that waits when what it reads from is deleted. Raises Refused."""
+        if a.kind == "stream.read":
+            return nothing(a.kind, a.params)
+        p = _consumer(a.params)
+        raise no_group(p.stream, p.group)
 
     def settled(self, a: Ask, value: Any) -> str:
         """The parameters as they are kept while the action waits: a read goes on where it began, wherever the end of

@@ -25,14 +25,15 @@ class ActingRun:
 
     def __init__(self, bench: Bench, id: str = "r", lease: Lease | None = None) -> None:
         self.bench = bench
+        self.id = id
         self.lease = lease or bench.start(id)
         history = self.lease.history["0"]
         self.n = max([0, *history.records, *history.open])
 
-    def outcome(self, kind: str, *, handle: bool = False, **params: Any) -> str | None:
+    def outcome(self, kind: str, *, begin: bool = False, **params: Any) -> str | None:
         """The outcome, None while the action waits."""
         self.n += 1
-        return self.bench.act(self.lease, self.n, kind, params, handle=handle)
+        return self.bench.act(self.lease, self.n, kind, params, handle=begin)
 
     def do(self, kind: str, **params: Any) -> Any:
         """The value of an action that is answered at once. Raises Failed."""
@@ -47,7 +48,7 @@ class ActingRun:
 
     def begins(self, kind: str, **params: Any) -> int:
         """The number of an action that is begun with a handle."""
-        self.outcome(kind, handle=True, **params)
+        self.outcome(kind, begin=True, **params)
         return self.n
 
     def answer(self, n: int) -> Any:
@@ -56,8 +57,7 @@ class ActingRun:
 
     def record(self, n: int) -> Record:
         """As the log has it, wherever this run's lease went."""
-        run = self.bench.machines.runs.runs[self.lease.run]
-        return {record.n: record for record in run.root.records()}[n]
+        return {record.n: record for record in self.bench.machines.runs.runs[self.id].root.records()}[n]
 
 
 def value_of(outcome: str) -> Any:
@@ -73,6 +73,8 @@ def batch(bench: Bench, work: Callable[[Store], T]) -> T:
     with store.lock:
         store.begin()
         try:
-            return work(store)
+            done = work(store)
         finally:
             store.end()
+    store.after()
+    return done
