@@ -504,12 +504,17 @@ class Turns:
         link.written += len(data)
         if link.gone:
             return
-        if data:
-            link.write(data)
-        if link.full:
-            self.drained(link)
-        if link.ended and link.written == link.replied:
-            link.over()
+        try:
+            if data:
+                link.write(data)
+            if link.full:
+                self.drained(link)
+            if link.ended and link.written == link.replied:
+                link.over()
+        except Exception:  # one link's transport must not keep the others' replies from leaving
+            _log.exception("replies could not be written; their connection is closed")
+            link.gone = True
+            link.lost(ConnectionError("its replies could not be written"))
 
     def _write_joined(self, ready: list[Batch]) -> None:
         joined: dict[Link, list[bytes]] = {}
