@@ -132,7 +132,7 @@ class Batches:
             created = self._namespaces.decide_create(ns)
             assert created is not None
             events = [created, *events]
-        self._partition.emit(events, self.now)
+        self._partition.emit(events, self._partition.command_time)  # a waiter may be served between two batches
 
     def _check_namespace(self, ns: str) -> None:
         """That a write may make the namespace, before it is decided."""
