@@ -256,6 +256,7 @@ class Partition:
             self.incarnation += 1
             self._emitted = []
             self._emitted_bytes = 0
+            self._index = self.commit_group.next_index  # nobody may wait for what the log will never have
             if lost is None:
                 self._on_broken()
         return unknown_outcome(LogError(self.broken))

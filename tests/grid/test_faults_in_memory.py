@@ -19,10 +19,12 @@ from flo.primitives import run_decide
 from flo.primitives.kv import KV
 from flo.primitives.locks import LockMachine
 from flo.primitives.machine import Event
+from flo.primitives.queue_events import QueueEnqueued
 from flo.primitives.run import RunMachine
 from flo.primitives.run_actions import Actions
 from flo.primitives.run_events import Answered, Did
 from tests.grid.manual import DIGEST, Bench
+from tests.grid.storage import NS, batch
 
 
 class Fault(Exception):
@@ -268,6 +270,25 @@ def test_what_waits_when_apply_raises_ends_as_unknown() -> None:
     assert bench.node.lost is None and bench.node.show("r").status == "running"
     assert bench.machines.runs.runs["r"].signals == [("go", "1")]  # unknown to its sender, but in the log
     bench.node.close()
+
+
+def test_who_waits_when_apply_raises_is_told_so_without_waiting_for_what_the_log_will_never_have() -> None:
+    bench = Bench()
+    store = bench.node.store
+    told: list[object] = []
+
+    def done(result: object) -> None:
+        store.releases.after(store.last_index, lambda: told.append(result), told.append)
+
+    batch(bench, lambda s: s.wait_dequeue(NS, ["q"], 1, timeout_ms=None, done=done))
+    bench.node.pump()
+    fault_in_apply(bench, QueueEnqueued)
+    with pytest.raises(Unavailable):
+        batch(bench, lambda s: [s.put(NS, b"k", b"v"), s.enqueue(NS, "q", b"x")])
+    bench.node.pump()
+
+    assert len(told) == 1 and "outcome unknown" in str(told[0])
+    assert bench.replayed() == bench.machines.dump()
 
 
 def test_a_fault_that_recurs_ends_the_node_with_the_events_index() -> None:
