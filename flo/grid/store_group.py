@@ -67,6 +67,8 @@ class GroupOperations(StreamOperations):
         def attempt() -> tuple[list[Delivered]] | None:
             if self.groups.info(self._partition.command_time, ns, stream, group) is None:
                 raise Refused("not_found", f"no group {group!r} on stream {stream!r}")
+            if not self.groups.is_member(ns, stream, group, consumer):
+                return ([],)  # it has left: what it held is for others, and it must not join again by this
             delivered = self.group_read(ns, stream, group, consumer, limit, no_ack=no_ack, owner=owner)
             return (delivered,) if delivered else None
 

@@ -352,6 +352,10 @@ class Groups:
         """In the order in which they joined."""
         return members_of(self._known(ns, stream, group))
 
+    def is_member(self, ns: str, stream: str, group: str, consumer: str) -> bool:
+        found = self._find(ns, stream, group)
+        return found is not None and consumer in found.members
+
     def settings(self, ns: str, stream: str, group: str) -> GroupSettings | None:
         found = self._find(ns, stream, group)
         return None if found is None else found.settings
