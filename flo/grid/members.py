@@ -76,8 +76,10 @@ class Members:
         if member is not None:
             self._unbind(key, member)
 
-    def group_gone(self, ns: str, stream: str, group: str) -> None:
-        for key in [key for key in self._seen if key[:3] == (ns, stream, group)]:
+    def gone(self, *address: str) -> None:
+        """A namespace, a stream in it or a group of that is deleted: what is made anew has nothing to do with it."""
+        size = len(address)
+        for key in [key for key in self._seen if key[:size] == address]:
             self.left(*key)
 
     def owner_gone(self, owner: Hashable) -> None:

@@ -40,6 +40,7 @@ class Store(GroupOperations):
             raise Refused("conflict", f"namespace {ns!r} is not empty")
         self._transactions.drop_namespace(ns)
         self._partition.emit([event], self.now)
+        self.members.gone(ns)
 
     def namespace_is_empty(self, ns: str) -> bool:
         return not (

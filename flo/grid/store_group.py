@@ -142,7 +142,7 @@ class GroupOperations(StreamOperations):
     def group_delete(self, ns: str, stream: str, group: str) -> None:
         events, _ = self.groups.decide_delete(self.now, self._partition.next_index, ns, stream, group)
         self._change(events)
-        self.members.group_gone(ns, stream, group)
+        self.members.gone(ns, stream, group)
 
     def owner_gone(self, owner: Hashable) -> None:
         """A connection is closed: the members that joined on it leave."""

@@ -108,3 +108,4 @@ class StreamOperations(QueueOperations):
     def stream_delete(self, ns: str, stream: str, force: bool = False) -> None:
         events, _ = self._streams.decide_delete(self.now, self._partition.next_index, ns, stream, force)
         self._change(events)
+        self.members.gone(ns, stream)

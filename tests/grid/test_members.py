@@ -1,0 +1,42 @@
+"""Who is there in exclusive and key-shared groups: connections that end, silence, and what is deleted meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flo.grid.store import Store
+from flo.primitives.stream_pages import GroupSettings
+from tests.grid.manual import Bench
+from tests.grid.storage import batch
+
+NS = "team"
+EXCLUSIVE = GroupSettings(mode="exclusive")
+
+
+def consumers(bench: Bench) -> list[str]:
+    info = batch(bench, lambda s: s.group_info(NS, "s", "g"))
+    assert info is not None
+    return [member.consumer for member in info.members]
+
+
+DELETIONS: dict[str, Callable[[Store], object]] = {
+    "group": lambda s: s.group_delete(NS, "s", "g"),
+    "stream": lambda s: s.stream_delete(NS, "s", True),
+    "namespace": lambda s: s.namespace_delete(NS, True),
+}
+
+
+@pytest.mark.parametrize("what", DELETIONS)
+def test_the_connection_of_a_member_of_what_was_deleted_is_not_that_of_one_that_has_its_name(what: str):
+    bench = Bench()
+    batch(bench, lambda s: s.group_create(NS, "s", "g", EXCLUSIVE))
+    batch(bench, lambda s: s.group_join(NS, "s", "g", "w", owner="before"))
+    batch(bench, DELETIONS[what])
+    batch(bench, lambda s: s.group_create(NS, "s", "g", EXCLUSIVE))
+    batch(bench, lambda s: s.group_read(NS, "s", "g", "w", owner="after"))
+    batch(bench, lambda s: s.owner_gone("before"))
+    assert consumers(bench) == ["w"]
+    batch(bench, lambda s: s.owner_gone("after"))
+    assert consumers(bench) == []
