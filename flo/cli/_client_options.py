@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -50,23 +50,26 @@ class ClientCommand(TyperCommand):
 class ClientGroup(_options.Group):
     """A group whose commands have the shared options."""
 
+    asks_a_server: ClassVar[bool] = True
+
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for command in self.commands.values():
             if not isinstance(command, TyperGroup):
-                add_to(command)
+                add_to(command, output_only=not self.asks_a_server)
 
 
-def client_group(aliases: Mapping[str, str] | None = None) -> typer.Typer:
-    """A group of commands with the shared options. `aliases`: further names of its commands."""
-    kind = type("Group", (ClientGroup,), {"aliases": aliases or {}})
+def client_group(aliases: Mapping[str, str] | None = None, *, asks_a_server: bool = True) -> typer.Typer:
+    """A group of commands with the shared options; if they ask no server, with those for output alone. `aliases`:
+    further names of its commands."""
+    kind = type("Group", (ClientGroup,), {"aliases": aliases or {}, "asks_a_server": asks_a_server})
     return _options.command_group(cls=kind, no_args_is_help=True)
 
 
-def add_to(command: Any) -> None:
+def add_to(command: Any, *, output_only: bool = False) -> None:
     """Gives a command the shared options under those of their names that it does not use itself."""
     used = {name for param in command.params for name in param.opts}
-    for names, attributes in _OPTIONS:
+    for names, attributes in _OUTPUT_OPTIONS if output_only else _OPTIONS:
         free = [name for name in names if name not in used]
         if free:
             command.params.append(SharedOption(param_decls=free, expose_value=False, **attributes))
@@ -187,7 +190,17 @@ def _take_verbose(ctx: typer.Context, param: Any, value: bool | None) -> None:
         ctx.meta[_META + "verbose"] = True
 
 
-_OPTIONS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
+_Shared: TypeAlias = tuple[tuple[str, ...], dict[str, Any]]  # names, attributes
+
+_OUTPUT_OPTIONS: Final[tuple[_Shared, ...]] = (
+    (("--output", "-o", "--format"), {
+        "metavar": "table|json|raw", "callback": _take_output,
+        "help": "Tables for people (the default), JSON for programs, or bare values.",
+    }),
+    (("--json", "-j"), {"is_flag": True, "callback": _take_json, "help": "The same as --output json."}),
+)  # fmt: skip
+
+_OPTIONS: Final[tuple[_Shared, ...]] = (
     (("--endpoint", "-e", "--host"), {
         "metavar": "HOST[:PORT]", "callback": _take_endpoint,
         "help": "The server; else --port, FLO_ENDPOINT, FLO_PORT, the context, 127.0.0.1:9000.",
@@ -199,11 +212,7 @@ _OPTIONS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
         "metavar": "NS", "callback": _take_namespace,
         "help": "Whose keys, queues and streams; else FLO_NAMESPACE, the context, default.",
     }),
-    (("--output", "-o", "--format"), {
-        "metavar": "table|json|raw", "callback": _take_output,
-        "help": "Tables for people (the default), JSON for programs, or bare values.",
-    }),
-    (("--json", "-j"), {"is_flag": True, "callback": _take_json, "help": "The same as --output json."}),
+    *_OUTPUT_OPTIONS,
     (("--timeout",), {
         "metavar": "MS", "callback": _take_timeout,
         "help": "How long a request may take, its own wait not counted; 30000 by default.",

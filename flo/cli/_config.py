@@ -8,7 +8,7 @@ import typer
 
 from flo.cli import _client_options, _contexts
 
-app = _client_options.client_group()
+app = _client_options.client_group(asks_a_server=False)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The context.")]
 

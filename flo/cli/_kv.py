@@ -407,8 +407,8 @@ def jset(
     if len(words) > 2:
         ctx.fail("needs KEY, PATH and JSON")
     where = _path(ctx, words[0] if len(words) == 2 else None, path_option)
-    json = _values.payload(words[-1], "JSON")
     ttl_ms = 0 if ttl is None else _values.span_ms("--ttl", ttl, unit_ms=1_000)
+    json = _values.payload(words[-1], "JSON")
     from flo.cli import _client
     from flo.wire import calls
 

@@ -30,9 +30,10 @@ Durations are `500ms`, `30s`, `15m`, `2h`, `7d`; a number alone has the unit tha
 _SHARED_HEAD = """\
 ## Options of client commands
 
-The commands of `flo kv`, `stream`, `queue`, `namespace` and `config`, and `flo status` and `flo repl`, have these, too,
+The commands of `flo kv`, `stream`, `queue` and `namespace`, and `flo status` and `flo repl`, have these, too,
 behind their own options or before the command words. An option that a command has itself goes by the command:
-`flo kv list -p` is a prefix, and `--timeout` behind `flo queue dequeue` is how long messages stay leased.
+`flo kv list -p` is a prefix, and `--timeout` behind `flo queue dequeue` is how long messages stay leased. `flo config`
+has the two for output.
 """
 
 _SHARED_TAIL = """\
@@ -46,7 +47,7 @@ def reference() -> str:
     """The whole page."""
     codes = [(str(int(code)), meaning) for code, meaning in MEANINGS.items()]
     root = typer.main.get_command(app)
-    shared = [(_option(param), param.help) for param in root.params if isinstance(param, SharedOption)]
+    shared = [(_option(param), param.help or "") for param in root.params if isinstance(param, SharedOption)]
     parts = [_HEAD, "## Exit codes\n", _table(("code", "meaning"), codes)]
     parts += [_SHARED_HEAD, _table(("", "meaning"), shared), _SHARED_TAIL]
     for words, command in _leaves((PROGRAM,), root):

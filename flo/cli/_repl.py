@@ -68,7 +68,8 @@ def _perform(client: Client, words: Sequence[str]) -> str:
     name, arguments = words[0].upper(), words[1:]
     command, least, most = _COMMANDS.get(name, (_unknown, 0, sys.maxsize))
     if not least <= len(arguments) <= most:
-        raise typer.BadParameter(f"{name} takes {least if least == most else f'{least} to {most}'} words")
+        count = f"{least}" if least == most else f"{least} to {most}"
+        raise typer.BadParameter(f"{name} takes {count} argument{'' if most == 1 else 's'}")
     return command(client, *arguments)
 
 

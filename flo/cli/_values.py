@@ -38,7 +38,7 @@ def span_ms(option: str, text: str, *, unit_ms: int, most_ms: int = SPAN_MAX_MS)
     from flo.client.values import duration_ms
 
     if text.isascii() and text.isdigit():
-        ms = int(text[:20]) * unit_ms
+        ms = int(text.lstrip("0")[:20] or "0") * unit_ms
     elif not text[-1:].isalpha():
         raise typer.BadParameter(f"{text!r} is no duration: a whole number, or a text like 90s", param_hint=option)
     else:
