@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 SILENCE_MIN_MS: Final = 5_000
 SILENCE_UNLIMITED_MS: Final = 30_000  # of a group whose acknowledgements have no limit
 SHARED: Final = "shared"
+GARBAGE: Final = 1_024  # deadlines of those who have left, before it pays to take them out
 
 Key: TypeAlias = tuple[str, str, str, str]  # namespace, stream, group, consumer
 
 
 class _Seen:
-    __slots__ = ("at", "owner", "parked", "silence_ms")
+    __slots__ = ("at", "key", "number", "owner", "parked", "silence_ms")
 
-    def __init__(self, at: int, silence_ms: int) -> None:
+    def __init__(self, key: Key, number: int, at: int, silence_ms: int) -> None:
+        self.key = key
+        self.number = number  # of the arrival: who has left and comes again is another
         self.at = at
         self.owner: Hashable = None
         self.parked: Parked | None = None
@@ -37,7 +40,8 @@ class Members:
         self._store = store
         self._seen: dict[Key, _Seen] = {}
         self._owned: dict[Hashable, dict[Key, None]] = {}
-        self._deadlines: list[tuple[int, Key]] = []
+        self._deadlines: list[tuple[int, int, _Seen]] = []  # one of each who is there, and of some who have left
+        self._arrivals = 0
 
     def seen(
         self, now: int, ns: str, stream: str, group: str, consumer: str, owner: Hashable, *, joined: bool = False
@@ -50,8 +54,11 @@ class Members:
             if settings is None or settings.mode == SHARED:
                 return
             silence = max(SILENCE_MIN_MS, settings.ack_timeout_ms or SILENCE_UNLIMITED_MS)
-            member = self._seen[key] = _Seen(now, silence)
-            heappush(self._deadlines, (now + silence, key))
+            self._arrivals += 1
+            member = self._seen[key] = _Seen(key, self._arrivals, now, silence)
+            heappush(self._deadlines, (now + silence, member.number, member))
+            if len(self._deadlines) > 2 * len(self._seen) + GARBAGE:
+                self._deadlines = sorted(entry for entry in self._deadlines if self._is_there(entry[2]))
             joined = True
         member.at = now
         if joined and owner is not None and owner != member.owner:
@@ -99,7 +106,7 @@ class Members:
 
     def next_due(self) -> int | None:
         deadlines = self._deadlines
-        while deadlines and deadlines[0][1] not in self._seen:
+        while deadlines and not self._is_there(deadlines[0][2]):
             heappop(deadlines)
         return deadlines[0][0] if deadlines else None
 
@@ -107,17 +114,19 @@ class Members:
         """Who has been silent for too long leaves."""
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
-            _, key = heappop(deadlines)
-            member = self._seen.get(key)
-            if member is None:
+            member = heappop(deadlines)[2]
+            if not self._is_there(member):
                 continue
             if member.parked is not None and not member.parked.over:
                 member.at = now
             until = member.at + member.silence_ms
             if until <= now:
-                self._store.group_leave(*key)
+                self._store.group_leave(*member.key)
             else:
-                heappush(deadlines, (until, key))
+                heappush(deadlines, (until, member.number, member))
+
+    def _is_there(self, member: _Seen) -> bool:
+        return self._seen.get(member.key) is member
 
     def _unbind(self, key: Key, member: _Seen) -> None:
         if member.owner is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from flo.grid.members import GARBAGE
 from flo.grid.store import Store
 from flo.primitives.stream_pages import GroupSettings
 from tests.grid.manual import Bench
@@ -40,3 +41,22 @@ def test_the_connection_of_a_member_of_what_was_deleted_is_not_that_of_one_that_
     assert consumers(bench) == ["w"]
     batch(bench, lambda s: s.owner_gone("after"))
     assert consumers(bench) == []
+
+
+def test_who_leaves_and_comes_again_leaves_nothing_behind():
+    bench = Bench()
+    members = bench.node.store.members
+    batch(bench, lambda s: s.group_create(NS, "s", "g", EXCLUSIVE))
+
+    def come_and_go(store: Store) -> None:
+        store.group_join(NS, "s", "g", "w")
+        store.group_leave(NS, "s", "g", "w")
+
+    for _ in range(GARBAGE + 10):
+        batch(bench, come_and_go)
+    assert len(members._deadlines) <= GARBAGE + 3
+    batch(bench, lambda s: s.group_join(NS, "s", "g", "w"))
+    bench.advance(29_999)
+    assert consumers(bench) == ["w"]
+    bench.advance(1)
+    assert consumers(bench) == [] and members.next_due() is None
