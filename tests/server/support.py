@@ -170,8 +170,9 @@ class RecordingLink(Link):
 
 
 @asynccontextmanager
-async def served(store: Any, **options: Any) -> AsyncIterator[Connections]:
-    """Connections on a free port of this machine: `connections.port`."""
+async def served(store: Any, *, backend: Any = None, **options: Any) -> AsyncIterator[Connections]:
+    """Connections on a free port of this machine: `connections.port`. `backend`: that of a store that does not show
+    its own."""
     loop = asyncio.get_running_loop()
     connections = Connections(Turns(loop, store), store, loop, **options)
     listener = Listener(connections)
@@ -181,7 +182,7 @@ async def served(store: Any, **options: Any) -> AsyncIterator[Connections]:
     try:
         yield connections
     finally:
-        store.backend.release()
+        (backend or store.backend).release()
         for client in Client.opened:
             client.writer.transport.abort()
         Client.opened.clear()

@@ -24,7 +24,6 @@ class Nodes:
         self.backend = MemoryBackend()
         self.node = Node.open(self.backend)
         self.store = self.node.store
-        self.store.backend = self.backend  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def dequeue(id: int, block_ms: int | None = None) -> bytes:
 
 
 async def test_what_one_protocol_writes_the_other_reads(node):
-    async with served(node.store) as connections:
+    async with served(node.store, backend=node.backend) as connections:
         wire, resp = await Client.to(connections), await Client.to(connections)
         wire.send(encode_request(opcodes.KV_PUT, 1, "default", b"k", b"v"))
         assert (await wire.reply()).status == 0
@@ -55,7 +54,7 @@ async def test_what_one_protocol_writes_the_other_reads(node):
 
 
 async def test_a_parked_dequeue_is_served_by_another_connection_and_holds_back_nothing(node):
-    async with served(node.store) as connections:
+    async with served(node.store, backend=node.backend) as connections:
         consumer, producer = await Client.to(connections), await Client.to(connections)
         consumer.send(dequeue(1, 60_000) + encode_request(opcodes.PING, 2))
         assert (await consumer.reply()).request_id == 2
@@ -71,7 +70,7 @@ async def test_a_parked_dequeue_is_served_by_another_connection_and_holds_back_n
 
 
 async def test_a_closed_connection_takes_no_message_with_it(node):
-    async with served(node.store) as connections:
+    async with served(node.store, backend=node.backend) as connections:
         gone, here = await Client.to(connections), await Client.to(connections)
         gone.send(dequeue(1, 60_000))
         await until(lambda: connections.turns.requests == 1)
@@ -90,7 +89,7 @@ async def test_a_member_bound_to_a_connection_leaves_with_it(node):
         node.store.end()
     join = encode_request(opcodes.GROUP_JOIN, 1, "default", b"s", text16("g") + text16("one"))
     other = encode_request(opcodes.GROUP_JOIN, 2, "default", b"s", text16("g") + text16("two"))
-    async with served(node.store) as connections:
+    async with served(node.store, backend=node.backend) as connections:
         first, second = await Client.to(connections), await Client.to(connections)
         first.send(join)
         assert (await first.reply()).status == 0
