@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from flo.log.contract import LogBackend
     from flo.server.metrics import Metrics
 
-SWITCH_SECONDS: Final = 0.0005  # the longest that a thread waits for another that computes
+SWITCH_SECONDS: Final = 0.0005  # how long a thread that computes keeps the flusher waiting; shorter gains nothing
+GC_THRESHOLD: Final = (50_000, 20, 100)  # what clients store is no garbage: a third more writes than with 700, 10, 10
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 OK: Final = 0
 FAILED: Final = 1
@@ -136,6 +137,7 @@ class Life:
         if self._threads:
             loop.set_default_executor(ThreadPoolExecutor(self._threads, "flo-reader"))
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.set_threshold(*GC_THRESHOLD)
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # not under nohup
                 loop.add_signal_handler(number, self._signalled, number)

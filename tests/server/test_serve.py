@@ -8,6 +8,9 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pytest
 from flo.server import presence
 from flo.wire import opcodes, tlv
 from flo.wire.layouts import u32
-from tests.support.flo_command import EXAMPLES
+from tests.support.flo_command import COMMAND_SECONDS, EXAMPLES, ROOT
 from tests.support.flo_server import HOST, FloServer
 
 
@@ -47,6 +50,69 @@ def test_a_ready_server_says_where_and_answers_there(flo_server: FloServer):
     client.put("k", b"v")
     assert client.get("k") == b"v"
     assert presence.running(str(flo_server.data)) == flo_server.process.pid  # type: ignore[union-attr]
+
+
+class SlowStart:
+    """A server that reads its log for as long as it is not told to go on."""
+
+    def __init__(self, server: FloServer) -> None:
+        self.server = server
+        argv = [sys.executable, str(Path(__file__).parent / "slow_start.py"), str(server.port), str(server.data)]
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=env)
+
+    def __enter__(self) -> SlowStart:
+        pause = threading.Event()
+        while True:  # until the port is open, before which there is nothing to wait for
+            try:
+                assert self.server.health() == {"status": "starting"}
+            except ConnectionRefusedError:
+                pause.wait(0.02)
+            else:
+                return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def go_on(self) -> str:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline()
+
+
+def test_health_says_starting_while_the_log_is_read_and_clients_cannot_connect(flo_server: FloServer):
+    with SlowStart(flo_server) as starting:
+        assert flo_server.get("/health")[0] == 503
+        assert flo_server.get("/metrics", 1)[0] == 503
+        with pytest.raises(ConnectionRefusedError):
+            flo_server.connect()
+        assert "starting" in flo_server.flo("server", "status").stdout
+
+        assert "is ready" in starting.go_on()
+        assert flo_server.get("/health")[0] == 200
+        assert flo_server.connect().get("none") is None
+
+
+def test_a_signal_while_the_log_is_read_ends_it_at_once(flo_server: FloServer):
+    with SlowStart(flo_server) as starting:
+        starting.process.terminate()
+
+        assert starting.process.wait(COMMAND_SECONDS) == 0
+        assert not (flo_server.data / presence.PID_FILE).exists()
+
+
+def test_a_service_manager_is_told(flo_server: FloServer):
+    path = str(flo_server.folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(path)
+        notified.settimeout(COMMAND_SECONDS)
+        flo_server.start(env={"NOTIFY_SOCKET": path})
+        flo_server.stop()
+
+        assert [notified.recv(64), notified.recv(64)] == [b"READY=1", b"STOPPING=1"]
 
 
 def test_metrics_count_what_clients_do(flo_server: FloServer):
