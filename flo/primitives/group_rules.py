@@ -89,7 +89,11 @@ def _check_name(what: str, name: str) -> None:
         raise Refused("bad_argument", f"{what} name is required")
     if "\0" in name:
         raise Refused("bad_argument", f"{what} name must not contain NUL")
-    if len(name.encode("utf-8", "surrogatepass")) > NAME_BYTES:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise Refused("bad_argument", f"{what} name must be text in UTF-8") from None
+    if size > NAME_BYTES:
         raise Refused("bad_argument", f"{what} name too long (max {NAME_BYTES} bytes)")
 
 
