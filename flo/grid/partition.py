@@ -127,10 +127,10 @@ class Partition:
         by_kind = self.machines.by_kind
         waiters = self.waiters
         index = self._index
+        payloads = [encode(event) for event in events]  # first: what cannot be logged changes nothing
         try:
-            for event in events:
+            for event, payload in zip(events, payloads, strict=True):
                 kind = event.KIND
-                payload = encode(event)
                 by_kind[kind](event, index, now)
                 emitted.append((kind, event.VERSION, payload))
                 self._emitted_bytes += len(payload)

@@ -17,6 +17,7 @@ from flo.log.errors import LogDamaged
 from flo.primitives import machines as machines_module
 from flo.primitives import run_decide
 from flo.primitives.kv import KV
+from flo.primitives.kv_events import KvPut
 from flo.primitives.locks import LockMachine
 from flo.primitives.machine import Event
 from flo.primitives.queue_events import QueueEnqueued
@@ -288,6 +289,16 @@ def test_who_waits_when_apply_raises_is_told_so_without_waiting_for_what_the_log
     bench.node.pump()
 
     assert len(told) == 1 and "outcome unknown" in str(told[0])
+    assert bench.replayed() == bench.machines.dump()
+
+
+def test_an_event_that_cannot_be_logged_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    events = [KvPut(NS, b"a", b"v", 0), KvPut(NS, b"b", b"v", 2**70)]
+    monkeypatch.setattr(bench.machines.queues, "decide_enqueue", lambda *_, **__: (events, None))
+    with pytest.raises(OverflowError):
+        batch(bench, lambda s: s.enqueue(NS, "q", b"x"))
+    assert bench.node.partition.broken is None
     assert bench.replayed() == bench.machines.dump()
 
 
