@@ -121,8 +121,9 @@ class Client:
                         return reply
                     if reply.request_id == 0 and reply.status:
                         raise _refusal(reply)  # the server could not read the request, and closes
-                if self._scanner.error is not None:
-                    raise protocol_error(self._scanner.error)
+                if (wrong := self._scanner.error) is not None:
+                    message = f"what came from {self.endpoint} is not understood: {wrong.message}"
+                    raise protocol_error(FrameError(wrong.kind, message))
         except TimeoutError:
             raise FloTimeoutError(
                 f"no reply from {self.endpoint} in time", hint="whether the request was carried out is not known"

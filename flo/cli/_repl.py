@@ -44,6 +44,7 @@ def repl(ctx: typer.Context) -> None:
     from flo.cli import _client, _errors, _out
 
     client = _client.open_client(ctx, at_once=False)
+    _ping(client)  # who cannot be reached is told before the first line is typed
     read = _reader()
     while (line := read(f"flo:{client.namespace}> ")) is not None:
         try:
