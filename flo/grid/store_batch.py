@@ -102,6 +102,11 @@ class Batches:
         """Why the log does not get on; None when it does."""
         return self._partition.commit_group.stalled
 
+    @property
+    def refusals(self) -> tuple[bool, int]:
+        """Whether writes that grow the state are refused at present, for memory or disk, and how many were ever."""
+        return self._pressure.refuses, self._pressure.refused
+
     def _evict(self, over: int) -> None:
         """Drops history and tombstones, which memory pressure may take, by logged events."""
         target = self._kv.bytes - over

@@ -181,6 +181,9 @@ class Metrics(Collector):
         for kind in ("namespace", "queue", "stream", "group"):
             rest.add_metric([kind], left_out[kind])
         yield rest
+        refuses, refused = store.refusals
+        yield GaugeMetricFamily("flo_writes_refused_now", "1 while memory or disk has no room for more.", refuses)
+        yield CounterMetricFamily("flo_writes_refused", "Writes refused for that.", refused)
         with store.lock:
             waiting = self._node.partition.waiters.counts()
         for what, count in waiting.items():

@@ -58,6 +58,7 @@ def test_an_idle_server_has_all_families(scraped: Scraped):
     assert samples["flo_kv_keys", "default"] == 0
     assert samples["flo_tiered_log_lost",] == samples["flo_tiered_log_stalled",] == 0
     assert samples["flo_workflow_active_runs",] == 0
+    assert samples["flo_writes_refused_now",] == samples["flo_writes_refused_total",] == 0
 
 
 def test_queues_streams_and_groups_stand_by_their_names(scraped: Scraped):
