@@ -81,10 +81,11 @@ class Bucket:
 
 
 class Agenda:
-    __slots__ = ("_buckets", "_times")
+    __slots__ = ("_buckets", "_of", "_times")
 
     def __init__(self) -> None:
         self._buckets: dict[Key, Bucket] = {}
+        self._of: dict[int, dict[int, None]] = {}  # by queue: the times of its buckets
         self._times: list[Key] = []  # heap; some of buckets that are gone
 
     def bucket(self, now: int, at: int, number: int) -> Bucket:
@@ -93,6 +94,11 @@ class Agenda:
         found = self._buckets.get(key)
         if found is None:
             found = self._buckets[key] = Bucket(key)
+            times = self._of.get(number)
+            if times is None:
+                self._of[number] = {key[0]: None}
+            else:
+                times[key[0]] = None
             heappush(self._times, key)
             if len(self._times) > 2 * len(self._buckets) + 16 * GARBAGE:
                 self._times = list(self._buckets)
@@ -106,7 +112,7 @@ class Agenda:
         item.bucket = None
         bucket.live -= 1
         if not bucket.live:
-            del self._buckets[bucket.key]
+            self._forget(bucket.key)
         elif bucket.items[-1] is item:
             bucket.items.pop()
         elif len(bucket.items) > 2 * bucket.live + GARBAGE:
@@ -114,8 +120,8 @@ class Agenda:
 
     def drop(self, number: int) -> None:
         """A queue's messages are gone."""
-        for key in [key for key in self._buckets if key[1] == number]:
-            del self._buckets[key]
+        for time in self._of.pop(number, ()):
+            del self._buckets[time, number]
 
     def next(self) -> int | None:
         """At or before the next instant."""
@@ -155,9 +161,16 @@ class Agenda:
             if bucket.live:
                 looked.append(key)
             else:
-                del self._buckets[key]
+                self._forget(key)
         for key in looked:
             heappush(self._times, key)
         for number, item in early:
             self.bucket(now, item.at, number).add(item)
         return found
+
+    def _forget(self, key: Key) -> None:
+        del self._buckets[key]
+        times = self._of[key[1]]
+        del times[key[0]]
+        if not times:
+            del self._of[key[1]]

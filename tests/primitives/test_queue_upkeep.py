@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from flo.primitives.queue_rules import (
     PAYLOAD_BYTES,
     QUEUE_NAME_BYTES,
 )
-from flo.primitives.queue_timers import GARBAGE
+from flo.primitives.queue_timers import GARBAGE, Agenda, Item
 from tests.support.queue_desk import START, Desk, seqs
 
 
@@ -321,3 +322,26 @@ def test_what_it_holds_in_memory_is_told(desk: Desk):
     desk.dequeue("q", 2, ack=True)
     assert desk.machine.bytes < one
     desk.restart()
+
+
+class NotWalked(dict[Any, Any]):
+    """Fails when somebody looks through all of it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("all buckets are looked through")
+
+
+def test_a_queue_is_purged_and_deleted_without_a_look_at_the_instants_of_the_others():
+    agenda = Agenda()
+    items = [Item(seq, b"", 0, b"", 0) for seq in (1, 2, 3)]
+    for number, item in enumerate(items):
+        item.at = 100 + number
+        agenda.bucket(0, item.at, number).add(item)
+    agenda._buckets = NotWalked(agenda._buckets)
+    agenda.drop(0)
+    agenda.remove(items[1])
+    agenda.drop(1)
+
+    assert agenda.next() == 102 and [number for number, _ in agenda.due(102)] == [2]
+    agenda.drop(2)
+    assert agenda.next() is None and len(agenda._buckets) == 0
