@@ -110,14 +110,14 @@ class Batches:
     def _evict(self, over: int) -> None:
         """Drops history and tombstones, which memory pressure may take, by logged events."""
         target = self._kv.bytes - over
+        left = FORGET_EVENTS
         for ns in self._kv.namespaces():
-            for _ in range(FORGET_EVENTS):
+            while left > 0 and self._kv.bytes > target:
                 event = self._kv.decide_forget(self.now, self._partition.next_index, ns)
                 if event is None:
                     break
                 self._partition.emit([event], self.now)
-                if self._kv.bytes <= target:
-                    break
+                left -= 1
         self._pressure.evicted(self._partition.machines)
 
     def _admit(self) -> None:

@@ -1,0 +1,74 @@
+"""Too much memory, or no room on the disk: what may be dropped goes, what grows is refused, the rest goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from flo.api.errors import Overloaded
+from flo.grid.pressure import HIGH
+from flo.grid.store_batch import FORGET_EVENTS
+from flo.primitives.kv_events import KvForgotten
+from tests.grid.manual import Bench
+from tests.grid.storage import NS, batch
+
+BUDGET = 4 * 1024 * 1024
+VALUE = b"v" * 60_000
+
+
+def forgotten(bench: Bench) -> int:
+    bench.node.pump()
+    return sum(kind == KvForgotten.KIND for frame in bench.backend.read(1) for kind, _, _ in frame.events)
+
+
+def held(bench: Bench) -> int:
+    return bench.machines.memory_bytes
+
+
+def test_history_goes_before_writes_are_refused_and_no_more_of_it_than_is_needed():
+    bench = Bench(memory_budget=BUDGET)
+    for number in range(12):
+        ns = f"n{number}"
+        for _ in range(2):
+            batch(bench, lambda s, ns=ns: [s.put(ns, b"%d" % key, VALUE[:30_000]) for key in range(5)])
+        bench.advance(1_000)
+    batch(bench, lambda s: s.put(NS, b"k", b"v"))
+
+    events = forgotten(bench)
+    assert 0 < events < 12 and held(bench) < HIGH * BUDGET
+    history = batch(bench, lambda s: len(s.history("n9", b"0")))
+    assert history == 2
+    assert bench.replayed() == bench.machines.dump()
+
+
+def test_one_batch_drops_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch):
+    bench = Bench(memory_budget=BUDGET)
+    monkeypatch.setattr("flo.grid.store_batch.FORGET_EVENTS", 2)
+    assert FORGET_EVENTS > 2
+    bench.node.store._pressure.budget = 1 << 40
+    for number in range(6):
+        for _ in range(2):
+            batch(bench, lambda s, ns=f"n{number}": s.put(ns, b"k", VALUE))
+    bench.node.store._pressure.budget = 1_000
+    bench.clock.advance(1_000)
+    batch(bench, lambda s: None)
+
+    assert forgotten(bench) == 2
+
+
+def test_over_the_budget_what_grows_is_refused_and_everything_else_goes_on():
+    bench = Bench(memory_budget=BUDGET)
+    written = 0
+    while held(bench) <= HIGH * BUDGET:
+        batch(bench, lambda s, n=written: s.put(NS, b"%d" % n, VALUE))
+        written += 1
+    bench.clock.advance(1_000)
+    with pytest.raises(Overloaded, match="ShardMemoryPressure"):
+        batch(bench, lambda s: s.put(NS, b"k", VALUE))
+    assert batch(bench, lambda s: s.get(NS, b"0")) is not None
+    with pytest.raises(Overloaded):
+        batch(bench, lambda s: s.enqueue(NS, "q", b"x"))
+    batch(bench, lambda s: [s.delete(NS, b"%d" % n) for n in range(written)])
+    bench.advance(1_000)
+
+    assert batch(bench, lambda s: s.put(NS, b"k", VALUE)) > 0
+    assert bench.replayed() == bench.machines.dump()
