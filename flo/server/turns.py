@@ -293,12 +293,9 @@ class Turns:
                 if left <= 0 or ((done or number) and clock.monotonic_ms() >= ends):
                     self._give_back(chunks, number, done)
                     return
-                if self.requests < self._sample_at:
-                    stop = min(done + RUN_REQUESTS, len(requests))
-                    begun = self._run(link, requests, done, stop)
-                else:
-                    stop = done + 1
-                    begun = self._run_sampled(link, requests, done)
+                stop = min(done + RUN_REQUESTS, len(requests))
+                run = self._run if self.requests < self._sample_at else self._run_sampled
+                begun = run(link, requests, done, stop)
                 left -= begun - done
                 done = begun
                 if begun < stop:
@@ -312,14 +309,14 @@ class Turns:
                     link.withdraw(self._store)
                     self._last_words(link, chunk.last)
 
-    def _run_sampled(self, link: Link, requests: list[Any], at: int) -> int:
-        """Performs one request and measures it; the position after it."""
+    def _run_sampled(self, link: Link, requests: list[Any], at: int, stop: int) -> int:
+        """As `_run`, with the first request measured."""
         self._sample_at = self.requests + SAMPLED
         begun = elapsed_ns()
         done = self._run(link, requests, at, at + 1)
         if done > at and self.sampler is not None:
             self.sampler(requests[at], elapsed_ns() - begun)
-        return done
+        return self._run(link, requests, done, stop) if at < done < stop else done
 
     def _run(self, link: Link, requests: list[Any], at: int, stop: int) -> int:
         """Performs requests until `stop`, or until the link can take no more; the position after the last one."""
