@@ -508,7 +508,7 @@ class Turns:
                 self.drained(link)
             if link.ended and link.written == link.replied:
                 link.over()
-        except Exception:  # one link's transport must not keep the others' replies from leaving
+        except Exception:  # noqa: BLE001  # one link's transport must not keep the others' replies from leaving
             _log.exception("replies could not be written; their connection is closed")
             link.gone = True
             link.lost(ConnectionError("its replies could not be written"))
