@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from flo.log import frame
 
 HERE = Path(__file__).parent
 SECONDS = 20
@@ -142,7 +146,15 @@ def test_the_version_is_printed_by_the_option_and_the_command():
     option, command = flo("--version"), flo("version")
 
     assert option.returncode == command.returncode == 0
-    assert option.stdout == command.stdout and option.stdout.startswith("flo 0.")
+    assert option.stdout == command.stdout
+    assert re.fullmatch(r"flo 0\.\d+\.\d+ \(Python 3\.\d+\.\S+, (compiled|interpreted)\)\n", option.stdout)
+
+
+def test_the_version_as_json_tells_whether_the_hot_modules_are_compiled():
+    told = json.loads(flo("version", "-o", "json").stdout)
+
+    assert set(told) == {"version", "python", "build"}
+    assert (told["build"] == "interpreted") == frame.__file__.endswith(".py")
 
 
 def test_without_words_the_help_is_shown_and_it_is_exit_2():
