@@ -37,6 +37,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     protocol: int
     version: str  # of the package, for messages
     pid: int
+    server: bool = False  # the owner is a server: when it leaves it is likely to come back
 
 
 class Call(msgspec.Struct, array_like=True, frozen=True):

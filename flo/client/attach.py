@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 ATTACH_TIMEOUT_MS = 30_000  # longer than an owner's planned stop takes
 RETRY_FIRST_MS = 2
 RETRY_LONGEST_MS = 50
+SERVER_RETURN_MS = 10_000  # in which a server that was restarted takes its directory again
+
+_servers: set[str] = set()  # directories that a server owned when this process was last its guest
 
 
 class OwnedGrid(Grid, Protocol):
@@ -92,6 +95,8 @@ def attach(
     """Becomes the owner of the directory or its owner's guest, whichever comes first. `on_warning` gets what an
     owner should tell a person about the directory, such as a torn tail that was cut.
 
+    After a server has left, its guests wait for it to come back before one of them takes the directory over.
+
     Raises Unavailable when neither is possible within `timeout_ms` or `stopping` is set meanwhile, Conflict
     when the owner runs another version, and what opening a directory raises (flo.log.errors).
     """
@@ -101,11 +106,14 @@ def attach(
         open_owner = partial(open_node, on_warning=on_warning)
     clock = clock or SystemClock()
     stopping = stopping or threading.Event()
-    give_up = clock.monotonic_ms() + timeout_ms
+    begun = clock.monotonic_ms()
+    give_up = begun + timeout_ms
     pause = RETRY_FIRST_MS
     while True:
         remote, reason = _as_guest(socket_path(directory))
-        if remote is None:
+        if remote is None and directory in _servers and clock.monotonic_ms() - begun < SERVER_RETURN_MS:
+            reason = "the server that owned it has left, and is awaited"
+        elif remote is None:
             try:
                 grid = open_owner(directory)
             except DirectoryLocked as locked:
@@ -114,6 +122,10 @@ def attach(
             else:
                 return _as_owner(grid, directory)
         if remote is not None:
+            if remote.owner.server:
+                _servers.add(directory)
+            else:
+                _servers.discard(directory)
             return Attachment(remote, owner=False)
         left = give_up - clock.monotonic_ms()
         if left <= 0:

@@ -82,12 +82,13 @@ class Gateway:
         *,
         version: str = "",
         wire: OpenWire | None = None,
+        server: bool = False,
         guests_max: int = limits.GUESTS,
         buffer_bytes_max: int = GUEST_BUFFER_BYTES,
     ) -> None:
         self._grid = grid
         self._open_wire = wire
-        self._hello = Hello(guests.PROTOCOL, version, os.getpid())
+        self._hello = Hello(guests.PROTOCOL, version, os.getpid(), server)
         self._guests_max = guests_max
         self._buffer_bytes_max = buffer_bytes_max
         self._lock = threading.Lock()

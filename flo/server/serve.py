@@ -266,7 +266,7 @@ class Life:
         system = read_system(SystemDisk(), os.path.join(self._directory, "SYSTEM"))
         self._shards = system.shards
         listener = Listener(connections)
-        gateway = Gateway(node, self._directory, version=VERSION, wire=partial(_open_wire, node))
+        gateway = Gateway(node, self._directory, version=VERSION, wire=partial(_open_wire, node), server=True)
         try:
             node.publish_socket(gateway.path)
             if self._settings.metrics.enabled:
