@@ -425,6 +425,11 @@ def _survey_text(found: Survey) -> str:
             f"  snapshot at {each.index}: {each.size:,} bytes" if each.ok else f"  snapshot {each.file}: damaged"
             for each in shard.snapshots
         ]
+        if shard.kept_files:
+            lines.append(
+                f"  kept: {shard.kept_events:,} events of earlier segments that streams still hold, "
+                f"in {shard.kept_files} files of {shard.kept_bytes:,} bytes"
+            )
         lines += [f"  note: {warning}" for warning in shard.warnings]
         lines += [f"  damaged: {problem}" for problem in shard.problems]
     lines.append("sound" if found.damage is None else "damaged")
