@@ -15,6 +15,8 @@ import pytest
 import flo
 from flo.api import limits, outcome
 from flo.api.errors import FloError
+from flo.grid import transactions, waiters
+from flo.primitives import group_rules, kv_rules, kv_txn, namespaces, queue_dedup, queue_rules, stream_rules
 from flo.worker import problems
 from tests.support.flo_command import EXAMPLES, ROOT
 
@@ -170,6 +172,49 @@ def test_every_limit_is_documented_with_its_value():
     actual = {limit: value for limit, value in vars(limits).items() if limit.isupper()}
 
     assert documented == actual
+
+
+STORAGE_LIMITS = {
+    "kv": (kv_rules,),
+    "txn": (kv_txn, transactions),
+    "queue": (queue_rules, queue_dedup),
+    "stream": (stream_rules,),
+    "group": (group_rules,),
+    "node": (namespaces, waiters),
+}
+NO_LIMITS = {  # what numbers are made of, and how memory is kept
+    "kv.COUNTER", "kv.EXPIRES", "kv.UNDERSCORE", "kv.INSTANT_MAX", "kv.COUNTER_MAX", "kv.COUNTER_MIN", "txn.COUNTER",
+    "txn.EXPIRES", "txn.TOMBSTONE", "txn.HEADER_BYTES", "txn.ID_BITS", "queue.INSTANT_MAX", "queue.DROPS",
+    "queue.GARBAGE", "queue.ENTRY_BYTES", "stream.PART_MAX", "node.DUMP_VERSION",
+}  # fmt: skip
+
+
+def test_every_limit_of_keys_queues_and_streams_is_documented_with_its_value():
+    text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z]+\.[A-Z_]+)` \| ([\d,]+) ", text, re.MULTILINE))
+    actual = {
+        f"{part}.{limit}": value
+        for part, modules in STORAGE_LIMITS.items()
+        for module in modules
+        for limit, value in vars(module).items()
+        if limit.isupper() and type(value) is int
+    }
+
+    assert {limit: int(value.replace(",", "")) for limit, value in rows.items()} == {
+        limit: value for limit, value in actual.items() if limit not in NO_LIMITS
+    }
+    assert actual.keys() >= NO_LIMITS
+
+
+def test_every_code_in_the_details_of_a_refusal_is_documented():
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    codes = {
+        code
+        for path in sources("flo/primitives", "flo/grid", "flo/server")
+        for code in re.findall(r'\{"code": "([a-z_]+)"', path.read_text(encoding="utf-8"))
+    }
+
+    assert codes and codes - set(re.findall(r"^- `([a-z_]+)`: ", text, re.MULTILINE)) == set()
 
 
 @pytest.mark.parametrize("page", PROSE, ids=name)
