@@ -56,16 +56,16 @@ class LocalTransport:
         request = Request(opcode, id, ns, key, value, _no_tags if tags is None else tags)
         self._turns.submit(link, request, REQUEST_BYTES + len(key) + len(value))
         if wait_ms:
-            future.add_done_callback(partial(_given_up, link, id))
+            link.waiting[future] = id
+            future.add_done_callback(partial(_given_up, link))
         return future
 
     def abandon(self, reply: Any) -> None:
         """The caller has given up a wait: it ends, and takes nothing more."""
         link = self._link
-        for id, future in link.futures.items():
-            if future is reply:
-                link.withdraw_one(id)
-                return
+        id = link.waiting.get(reply)
+        if id is not None:
+            link.withdraw_one(id)
 
     def close(self) -> None:
         """Ends what is in flight with Unavailable, and lets go what was bound to this client."""
@@ -78,16 +78,18 @@ class _LocalLink(Link):
     """The caller as Turns knows it. What Turns carries as a reply is the request's id; the reply itself lies in
     `answers` meanwhile."""
 
-    __slots__ = ("_session", "_store", "_turns", "answers", "futures", "last_id")
+    __slots__ = ("_session", "_store", "_turns", "answers", "futures", "last_id", "unwanted", "waiting")
 
     def __init__(self, turns: Turns, store: Store) -> None:
         super().__init__()
         self.last_id = 0
         self.futures: dict[int, asyncio.Future[Reply]] = {}
         self.answers: dict[int, bytes] = {}
+        self.waiting: dict[Any, int] = {}  # the ids of those futures whose requests may wait
+        self.unwanted: set[int] = set()  # requests given up that are not parked: not begun yet, or served already
         self._turns = turns
         self._store = store
-        self._session = _LocalSession(self._late, self, self)
+        self._session = _LocalSession(self._late, self)
 
     def execute(self, store: Any, request: Request) -> bytes | None:
         frame = self._session.execute(store, request)
@@ -107,12 +109,13 @@ class _LocalLink(Link):
         for at in range(0, len(data), ID_BYTES):
             id = int.from_bytes(data[at : at + ID_BYTES], "little")
             frame = self.answers.pop(id)
+            self.unwanted.discard(id)
             future = self.futures.pop(id, None)
             if future is not None and not future.done():
                 future.set_result(Reply(frame[STATUS_AT], id, frame[HEADER_BYTES:]))
 
     def lost(self, error: Exception) -> None:
-        self.gone = True
+        self._turns.leave(self)  # what waits must take nothing more
         self.end(f"outcome unknown: {error}", "look whether it was done before you repeat it")
 
     def load(self, link: Any, size: int, work: Callable[[], bytes]) -> None:
@@ -127,13 +130,12 @@ class _LocalLink(Link):
                 future.set_exception(Unavailable(why, hint=hint))
 
     def withdraw_one(self, id: int) -> None:
-        """Ends a wait that nobody waits for any more."""
+        """Ends a wait that nobody waits for any more. What it has been given already is still told to its future, for
+        whoever gives it back."""
         with self._store.lock:
-            wait = self._session.by_id.get(id)
-            if wait is not None and wait.parked is not None:
-                wait.parked.cancel()
-                self._session.waits.pop(wait, None)
-                self._session.by_id.pop(id)
+            if not self._session.end_wait(id):
+                self.unwanted.add(id)
+                return
         self.futures.pop(id, None)
 
     def _late(self, frame: bytes) -> None:
@@ -152,15 +154,30 @@ class _LocalSession(WireSession):
 
     waits_max = WAITS_MAX
 
-    def __init__(self, send: Callable[[bytes], None], owner: Link, turns: Any) -> None:
-        super().__init__(send, owner, turns)
+    def __init__(self, send: Callable[[bytes], None], link: _LocalLink) -> None:
+        super().__init__(send, link, link)
+        self._link = link
         self.by_id: dict[int, Wait] = {}
 
     def parked(self, store: Store, wait: Wait) -> None:
         super().parked(store, wait)
-        self.by_id[wait.request.request_id] = wait
+        id = wait.request.request_id
+        self.by_id[id] = wait
+        if id in self._link.unwanted:
+            self._link.unwanted.discard(id)
+            self._link.withdraw_one(id)
+
+    def end_wait(self, id: int) -> bool:
+        """Whether the request was parked. With the lock held."""
+        wait = self.by_id.pop(id, None)
+        if wait is None or wait.parked is None:
+            return False
+        wait.parked.cancel()
+        self.waits.pop(wait, None)
+        return True
 
 
-def _given_up(link: _LocalLink, id: int, future: asyncio.Future[Reply]) -> None:
+def _given_up(link: _LocalLink, future: asyncio.Future[Reply]) -> None:
+    id = link.waiting.pop(future)
     if future.cancelled():
         link.withdraw_one(id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 
@@ -265,6 +266,24 @@ async def test_a_dequeue_that_is_given_up_takes_nothing(client: Client):
 
     taken = await client.queue.dequeue("q", 1, flo.DequeueOptions(block_ms=5_000))
     assert [message.payload for message in taken] == [b"kept"]
+
+
+async def test_what_is_handed_to_a_dequeue_that_is_given_up_at_that_moment_is_there_for_others_at_once(client: Client):
+    wait = flo.DequeueOptions(block_ms=60_000)
+    for before, between in product(range(4), range(6)):
+        task = asyncio.ensure_future(client.queue.dequeue("q", 1, wait))
+        for _ in range(before):
+            await asyncio.sleep(0)
+        enqueuing = asyncio.ensure_future(client.queue.enqueue("q", b"kept"))
+        for _ in range(between):
+            await asyncio.sleep(0)
+        task.cancel()
+        await enqueuing
+        (taken,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(taken, BaseException):
+            taken = await client.queue.dequeue("q", 1, flo.DequeueOptions(block_ms=5_000))
+        (message,) = taken.messages
+        await client.queue.ack("q", message.seq)
 
 
 async def test_numbers_and_life_of_a_queue(client: Client):
