@@ -13,6 +13,7 @@ import msgspec
 
 from flo.api.errors import Unavailable
 from flo.log.errors import LogDamaged
+from flo.primitives.machine import Refused
 from flo.primitives.stream_events import StreamAppended, StreamCopied
 from flo.primitives.stream_pages import Delivered, Headers, Placed, Record
 from flo.primitives.stream_rules import format_id
@@ -55,10 +56,19 @@ class Records:
         return self._load(records, hot_only=True)
 
     def loaded(self, records: Sequence[Placed] | Sequence[Delivered], before: Load | None = None) -> Load:
-        """Loads these, without the lock; what comes back gives them, and those of `before`, without reading."""
+        """Loads these, without the lock; what comes back gives them, and those of `before`, without reading. It raises
+        Refused for what is damaged, so that who asked gets that as an answer."""
         found: dict[tuple[int, int], Record] = {}
-        for number, record in enumerate(self.load(records)):
-            found[_place(records[number])] = record
+        try:
+            for number, record in enumerate(self.load(records)):
+                found[_place(records[number])] = record
+        except LogDamaged as damage:
+            message = damage.message
+
+            def refuse(wanted: Sequence[Placed] | Sequence[Delivered]) -> list[Record] | None:
+                raise Refused("failed", message)
+
+            return refuse
 
         def load(wanted: Sequence[Placed] | Sequence[Delivered]) -> list[Record] | None:
             if any(_place(r) not in found for r in wanted):

@@ -8,6 +8,7 @@ import pytest
 
 from flo.api.limits import PAYLOAD_HARD_BYTES, PAYLOAD_SOFT_BYTES
 from flo.api.outcome import error_kind
+from flo.log.errors import LogDamaged
 from flo.primitives.machines import Machines
 from flo.primitives.run_events import Did
 from flo.primitives.stream_pages import NewRecord
@@ -301,6 +302,25 @@ def test_records_that_are_not_in_memory_are_read_from_the_log(run: ActingRun):
 
     assert run.do("stream.read", stream="s")["records"][0]["payload"] == "old"
     assert run.do("stream.group_read", stream="s", group="g", consumer="c")[0]["payload"] == "old"
+
+
+def test_a_damaged_record_is_an_error_that_names_it_and_takes_nothing(run: ActingRun, monkeypatch: pytest.MonkeyPatch):
+    id = run.do("stream.append", stream="s", payload="old")
+    run.bench.node.pump()
+    run.bench.node.hot.clear()
+
+    def damaged(indexes: Any) -> Any:
+        raise LogDamaged("its bytes are not what was written")
+
+    monkeypatch.setattr(run.bench.node.store.records, "_read", damaged)
+
+    with pytest.raises(Failed, match=rf"failed.*stream.read 's': record {id} is damaged"):
+        run.do("stream.read", stream="s")
+    with pytest.raises(Failed, match=rf"failed.*record {id} is damaged"):
+        run.do("stream.group_read", stream="s", group="g", consumer="c")
+    assert run.do("kv.get", key="k") is None
+    monkeypatch.undo()
+    assert run.do("stream.group_read", stream="s", group="g", consumer="c")[0]["delivery_count"] == 1
 
 
 # -- exactly once
