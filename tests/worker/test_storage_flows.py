@@ -227,3 +227,19 @@ def test_a_deep_document_and_large_integers_cross_as_they_are(grid: TestGrid, fl
     client(grid, lambda s: s.jset(NS, b"deep", "$", deep))
 
     assert flow('return json.encode(unwrap(kv.json_get("deep")))').result() == deep.decode()
+
+
+def test_what_is_mocked_goes_outside_and_queues_are_real(grid: TestGrid, flow: Flow) -> None:
+    grid.mock("http.post", returns={"status": 503}, times=1)
+    grid.mock("http.post", returns={"status": 201})
+    run = flow("""
+        unwrap(queue.enqueue("mails", "hello"))
+        for _ in range(2):
+            message = unwrap(queue.dequeue("mails", timeout = "1h"))[0]
+            if unwrap(fctx.actions.http.post("https://mail.example/", body = message.payload)).status == 201:
+                return unwrap(queue.ack("mails", [message.seq])).count
+            unwrap(queue.nack("mails", [message.seq], delay_ms = 60000))
+    """)
+
+    assert run.result() == 1
+    assert [call.kind for call in grid.calls()] == ["http.post"] * 2
