@@ -58,6 +58,7 @@ RUNTIME = f"flo {VERSION}, replay 1"
 SNAPSHOT_EVENTS = 10_000  # a planned stop with more of them since the last snapshot makes one
 REBUILD_EVENTS = 10_000  # a fault in memory within so many events of the last one counts as the same again
 TICK_MAX_SECONDS = 3600.0
+TICK_GAP_SECONDS = 0.001  # after a round of timers: else others would not get the lock while more are due
 
 WorkerFactory = Callable[[RunCore], Worker]
 HostFactory = Callable[[], ConnectorHost]
@@ -450,6 +451,8 @@ class Node:
                 wait = TICK_MAX_SECONDS if due == NEVER else (due - self.partition.now()) / 1000
             if wait <= 0:
                 self.tick()
+                self._tick_changed.clear()  # what it tells of is looked at in every round
+                self._tick_changed.wait(TICK_GAP_SECONDS)
                 continue
             if self._archivist.wanted:
                 continue

@@ -34,6 +34,7 @@ from flo.primitives.stream_events import StreamAppended, StreamCopied
 T = TypeVar("T")
 
 TIMERS_PER_COMMAND = 256  # timers that one command may have to run first; the rest are due again at once
+TIMER_BYTES = 64 * 1024  # of what they bring: one timer of a machine may concern thousands of keys or messages
 NEVER = 1 << 62
 QUIET = frozenset({Did.KIND, KvIncremented.KIND})  # events that set no timer and make nothing ready
 LOADED = frozenset({StreamAppended.KIND, StreamCopied.KIND})  # events whose payloads are read again, from the log
@@ -278,9 +279,9 @@ class Partition:
                         self._run_timers(now)
 
     def _run_timers(self, now: int) -> None:
-        first = self._index
+        first, added = self._index, self.commit_group.added_bytes
         for _ in range(TIMERS_PER_COMMAND):
-            if self._index - first >= COMMAND_EVENTS:
+            if self._index - first >= COMMAND_EVENTS or self.commit_group.added_bytes - added >= TIMER_BYTES:
                 break  # whoever holds the lock has done enough; the rest is due at once
             try:
                 events = self.machines.due(now, self._index)

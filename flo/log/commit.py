@@ -86,6 +86,11 @@ class GroupCommit:
         return self._durable
 
     @property
+    def added_bytes(self) -> int:
+        """Encoded bytes that were added, ever."""
+        return self._added_bytes
+
+    @property
     def pending_bytes(self) -> int:
         """Encoded bytes that were added and are not durable yet."""
         return self._added_bytes - self._flushed_bytes
