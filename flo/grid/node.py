@@ -11,7 +11,6 @@ implements flo.api.grid.Grid.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -38,6 +37,7 @@ from flo.grid.run_waits import RunWaits
 from flo.grid.snapshotter import SNAPSHOT_BYTES_MIN, Snapshotter
 from flo.grid.store import Store
 from flo.grid.strands import Strands
+from flo.grid.ticker import Ticker
 from flo.grid.time import PartitionTime
 from flo.grid.transactions import Transactions
 from flo.grid.views import history, log_lines, run_view
@@ -57,8 +57,6 @@ T = TypeVar("T")
 RUNTIME = f"flo {VERSION}, replay 1"
 SNAPSHOT_EVENTS = 10_000  # a planned stop with more of them since the last snapshot makes one
 REBUILD_EVENTS = 10_000  # a fault in memory within so many events of the last one counts as the same again
-TICK_MAX_SECONDS = 3600.0
-TICK_GAP_SECONDS = 0.001  # after a round of timers: else others would not get the lock while more are due
 
 WorkerFactory = Callable[[RunCore], Worker]
 HostFactory = Callable[[], ConnectorHost]
@@ -138,9 +136,10 @@ class Node:
         )  # fmt: skip
         self._run_waits = RunWaits(self.partition, self.payloads, self.store.records, entropy)
         self._archivist = Archivist(self.partition, self.payloads, self._await_durable)
-        self._tick_at = NEVER
-        self._tick_changed = threading.Event()
-        self._ticker: threading.Thread | None = None
+        self._ticker = Ticker(
+            self.partition, self._archivist, tick=self.tick, rebuild=self._rebuild, on_fault=self._timers_stopped,
+            over=lambda: self._closing or self.lost is not None,
+        )  # fmt: skip
         self._speculation_bytes = speculation_bytes
         self._bundles: set[bytes] = set()  # that were seen here and stay as long as this node
         self._rebuilt_at = -REBUILD_EVENTS  # index of the last rebuild
@@ -204,7 +203,7 @@ class Node:
         if self._closing:
             return
         self._closing = True
-        self._tick_changed.set()
+        self._ticker.changed.set()
         with self.partition.lock:
             self.strands.revoke_all("stopping")
         self._after()
@@ -218,8 +217,7 @@ class Node:
                 self.jobs.returned(unbegun or ())
         if self._snapshotter is not None:
             self._snapshotter.close()
-        if self._ticker is not None:
-            self._ticker.join()
+        self._ticker.join()
         try:
             if self.lost is None:
                 self.commit_group.close()
@@ -332,9 +330,8 @@ class Node:
 
     def _on_broken(self) -> None:
         """Called with the lock held: a command failed half-way."""
-        if self._threads and not self._closing:
-            self._start_ticker()
-            self._tick_changed.set()
+        if self._threads:
+            self._ticker.wake()
 
     def _rebuild(self) -> None:
         """Throws memory away and begins a new incarnation from the log. Leases are over, watchers are told that they
@@ -416,51 +413,10 @@ class Node:
                 starts, wakes = strands.hand_out(self._executes)
             strands.deliver(starts, wakes)
         if self._threads:
-            if self.partition.next_due < self._tick_at:
-                self._tick_changed.set()
-                if self._ticker is None and not self._closing:
-                    self._start_ticker()
-            if self._archivist.wanted and not self._closing:
-                self._start_ticker()
-                self._tick_changed.set()
+            self._ticker.see()
 
-    def _start_ticker(self) -> None:
-        with self.partition.lock:
-            if self._ticker is None:
-                self._ticker = threading.Thread(target=self._run_ticker, name="flo-timers", daemon=True)
-                self._ticker.start()
-
-    def _run_ticker(self) -> None:
-        """The thread of the timers. Without it runs would wait for ever in silence, so its fault ends the node."""
-        try:
-            self._keep_time()
-        except Exception as fault:
-            self._on_lost(LogError(f"the timers of the node stopped: {type(fault).__name__}: {fault}"))
-            raise
-
-    def _keep_time(self) -> None:
-        """Sleeps until the next timer; an idle node sleeps for as long as nothing changes."""
-        while not self._closing and self.lost is None:
-            if self.partition.broken is not None:
-                self._rebuild()
-                continue
-            if self._archivist.wanted:
-                self._archivist.step()
-            due = self.partition.next_due
-            with self.partition.lock:
-                wait = TICK_MAX_SECONDS if due == NEVER else (due - self.partition.now()) / 1000
-            if wait <= 0:
-                self.tick()
-                self._tick_changed.clear()  # what it tells of is looked at in every round
-                self._tick_changed.wait(TICK_GAP_SECONDS)
-                continue
-            if self._archivist.wanted:
-                continue
-            self._tick_at = due
-            if self.partition.next_due >= due:
-                self._tick_changed.wait(min(wait, TICK_MAX_SECONDS))
-            self._tick_at = 0
-            self._tick_changed.clear()
+    def _timers_stopped(self, fault: Exception) -> None:
+        self._on_lost(LogError(f"the timers of the node stopped: {type(fault).__name__}: {fault}"))
 
     def _executes(self, run: Run) -> bool:
         return run.id in self._executing and not self._closing

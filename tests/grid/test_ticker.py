@@ -9,7 +9,7 @@ import pytest
 from flo.api.errors import Unavailable
 from flo.api.grid import Update
 from flo.grid import partition as partition_module
-from flo.grid.node import TICK_GAP_SECONDS
+from flo.grid.ticker import TICK_GAP_SECONDS
 from flo.primitives.queue_pages import NewMessage
 from tests.grid.manual import Bench
 from tests.grid.storage import NS, batch
@@ -28,9 +28,9 @@ def test_a_fault_in_the_thread_of_the_timers_ends_the_node_and_is_told(monkeypat
     root = bench.start("r")
     updates: list[Update] = []
     bench.node.watch_end("r", updates.append)
-    monkeypatch.setattr(bench.node, "_archivist", Faulty())
+    monkeypatch.setattr(bench.node._ticker, "clerk", Faulty())
     bench.act(root, 1, "clock.sleep", {"ms": 60_000})
-    ticker = bench.node._ticker
+    ticker = bench.node._ticker.thread
     assert ticker is not None
     ticker.join(10)
     assert not ticker.is_alive() and not root.alive
@@ -60,7 +60,7 @@ def test_one_command_runs_a_bounded_part_of_the_timers_that_are_due(monkeypatch:
 def test_between_rounds_of_timers_others_get_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(threads=True)
     gaps = threading.Semaphore(0)
-    changed = bench.node._tick_changed
+    changed = bench.node._ticker.changed
     wait = changed.wait
 
     def waited(seconds: float) -> bool:
@@ -72,7 +72,7 @@ def test_between_rounds_of_timers_others_get_the_lock(monkeypatch: pytest.Monkey
         bench.node.partition.next_due = 1
 
     monkeypatch.setattr(changed, "wait", waited)
-    monkeypatch.setattr(bench.node, "tick", always_due)
+    monkeypatch.setattr(bench.node._ticker, "_tick", always_due)
     always_due()
     bench.node._after()
     assert all(gaps.acquire(timeout=10) for _ in range(3))
