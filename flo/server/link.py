@@ -24,8 +24,11 @@ from flo.server.turn_link import REPLY_BYTES, Link
 from flo.server.turns import Turns
 from flo.wire.frames import MAGIC
 
-WRITE_HIGH_BYTES: Final = 1024 * 1024  # in the transport, above which it is asked how much it holds
-WRITE_LOW_BYTES: Final = 256 * 1024
+WRITE_HIGH_BYTES: Final = 256 * 1024  # in the transport, above which it is asked how much it holds
+WRITE_LOW_BYTES: Final = 64 * 1024
+UNREAD_BYTES: Final = 256 * 1024 * 1024  # of requests that have not arrived in full, of all connections together
+UNREAD_KEPT_BYTES: Final = 64 * 1024  # a connection that holds no more of them stays all the same
+UNSENT_BYTES: Final = 512 * 1024 * 1024  # of replies in all transports whose clients do not read them in time
 LINGER_SECONDS: Final = 2.0  # for the client to read the reason before its connection is closed
 KEEPALIVE_IDLE_SECONDS: Final = 60
 KEEPALIVE_INTERVAL_SECONDS: Final = 20
@@ -36,6 +39,8 @@ METHODS: Final = tuple(
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
 )  # fmt: skip
 RESP_FIRST: Final = b"*$+-:"
+
+TOO_MUCH: Final = "too many requests are only in part here, try again"
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +87,10 @@ class Connections:
     bytes_out: int = 0
     by_protocol: dict[str, int] = field(default_factory=lambda: {"wire": 0, "resp": 0, "websocket": 0, "http": 0})
     limit: int = 65_536
+    unread: int = 0  # bytes of requests that have not arrived in full
+    unread_limit: int = UNREAD_BYTES
+    unsent: int = 0  # bytes in transports that hold back what they should send
+    unsent_limit: int = UNSENT_BYTES
     closing: bool = False
     empty: asyncio.Event = field(default_factory=asyncio.Event)  # set when the last connection is gone while closing
     opened_ms: int = 0  # by the monotonic clock
@@ -95,7 +104,7 @@ class ClientLink(Link, asyncio.Protocol):
 
     __slots__ = (
         "connections", "turns", "store", "number", "protocol", "speaker", "transport", "wrap", "goodbye", "_first",
-        "_slow", "_linger", "_lingering",
+        "_unread", "_unsent", "_slow", "_linger", "_lingering",
     )  # fmt: skip
 
     def __init__(self, connections: Connections) -> None:
@@ -110,6 +119,8 @@ class ClientLink(Link, asyncio.Protocol):
         self.wrap: Callable[[bytes], bytes] | None = None  # replies into the frames of an outer protocol
         self.goodbye: Callable[[], bytes] | None = None  # the outer protocol's last frame
         self._first = b""  # what has arrived before the protocol was known
+        self._unread = 0  # this connection's part of what all have
+        self._unsent = 0
         self._slow = False  # the transport holds bytes back
         self._linger: asyncio.TimerHandle | None = None
         self._lingering = False
@@ -132,6 +143,17 @@ class ClientLink(Link, asyncio.Protocol):
         """The request that is being performed is the last one: its reply, then the connection is closed. With the
         lock held, from `execute`."""
         self.turns.end(self)
+
+    def keeps(self, unread: int) -> bool:
+        """Whether so many bytes of a request that has not arrived in full may be kept: all connections together have a
+        bound. By the loop's thread."""
+        connections = self.connections
+        connections.unread += unread - self._unread
+        self._unread = unread
+        if connections.unread <= connections.unread_limit or unread <= UNREAD_KEPT_BYTES:
+            return True
+        _log.warning("connection %d is closed: %s", self.number, TOO_MUCH)
+        return False
 
     @property
     def peer(self) -> str:
@@ -258,6 +280,7 @@ class ClientLink(Link, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._slow = False
+        self._unsend(0)
         self.room = REPLY_BYTES
         self.turns.drained(self)
 
@@ -266,6 +289,9 @@ class ClientLink(Link, asyncio.Protocol):
         if self._linger is not None:
             self._linger.cancel()
         connections = self.connections
+        self._unsend(0)
+        connections.unread -= self._unread
+        self._unread = 0
         if connections.links.pop(self, self) is None:
             self.turns.leave(self)
             if connections.closing and not connections.links:
@@ -276,9 +302,20 @@ class ClientLink(Link, asyncio.Protocol):
     def _measure(self) -> None:
         transport = self.transport
         if transport is not None:
-            self.room = REPLY_BYTES - transport.get_write_buffer_size()
+            unsent = transport.get_write_buffer_size()
+            self._unsend(unsent)
+            if self.connections.unsent > self.connections.unsent_limit:
+                _log.warning("connection %d is closed: clients do not read their replies, it is one", self.number)
+                transport.abort()
+                return
+            self.room = REPLY_BYTES - unsent
             if not self.full and self.replied - self.written > self.room:
                 self.turns.filled(self)
+
+    def _unsend(self, size: int) -> None:
+        """The transport holds so many bytes now."""
+        self.connections.unsent += size - self._unsent
+        self._unsent = size
 
     def _detect(self, data: bytes) -> None:
         first = self._first = self._first + data if self._first else data

@@ -188,6 +188,9 @@ class WebSocketSpeaker:
                         message = bytes(self._message)
                         self._message.clear()
                         self._request(message)
+                    if not link.keeps(len(self._message)):
+                        self._close(CloseReason.TRY_AGAIN_LATER)
+                        return
                 elif isinstance(event, Ping):
                     link.send(self._connection.send(event.response()))
                 elif isinstance(event, Pong):

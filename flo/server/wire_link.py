@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from flo.api.errors import FloError
+from flo.server.link import TOO_MUCH
 from flo.server.operations.session import WireSession, refuse
 from flo.wire.frames import MAGIC, Request, RequestScanner, encode_reply
-from flo.wire.statuses import BAD_REQUEST
+from flo.wire.statuses import BAD_REQUEST, OVERLOADED
 
 if TYPE_CHECKING:
     from flo.server.link import ClientLink
@@ -58,6 +59,8 @@ class WireSpeaker:
         if scanner.error is not None:
             magic = scanner.error.kind == "magic"
             self._link.finish(b"" if magic else encode_reply(BAD_REQUEST, 0, scanner.error.message.encode()))
+        elif not self._link.keeps(scanner.unread):
+            self._link.finish(encode_reply(OVERLOADED, 0, TOO_MUCH.encode()))
 
     def execute(self, store: Any, request: Request) -> bytes | None:
         return self._session.execute(store, request)

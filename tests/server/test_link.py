@@ -14,6 +14,7 @@ from flo.server.link import INLINE_LINES, detect
 from flo.server.listener import Listener, PortUnusable
 from flo.server.turn_link import REPLY_BYTES
 from flo.wire.frames import MAGIC, REQUEST_PAYLOAD_BYTES, ReplyScanner, encode_reply, encode_request
+from flo.wire.statuses import OVERLOADED
 from tests.server.support import BREAK, ECHO, FILL, GET, PUT, WAIT, Client, LittleStore, only_link, served, until
 
 pytestmark = pytest.mark.usefixtures("little")
@@ -324,6 +325,49 @@ async def test_a_client_that_sends_faster_than_it_is_served_is_not_read_on(store
         for number in range(40_000):
             assert (await client.reply()).request_id == number % 1_000
         await client.close()
+
+
+async def test_requests_that_never_arrive_in_full_have_a_bound_together(store):
+    half = put(7, value=bytes(200_000))[:150_000]
+    async with served(store, unread_limit=400_000) as connections:
+        clients = [await Client.to(connections) for _ in range(4)]
+        for number, client in enumerate(clients[:2]):
+            client.send(half)
+            await until(lambda number=number: connections.unread == (number + 1) * len(half))
+        clients[2].send(half)
+        told = await clients[2].reply()
+        assert (told.status, told.request_id) == (OVERLOADED, 0) and b"try again" in told.body
+
+        clients[3].send(put(1))  # whoever sends whole requests is served
+        assert (await clients[3].reply()).status == 0
+        await clients[0].close()
+        await clients[2].close()
+        await until(lambda: connections.unread == len(half))
+        clients[1].send(put(7, value=bytes(200_000))[150_000:])
+        assert (await clients[1].reply()).request_id == 7
+        assert connections.unread == 0
+        await clients[1].close()
+        await clients[3].close()
+
+
+async def test_replies_that_nobody_reads_have_a_bound_together(store):
+    size = 1024 * 1024
+    async with served(store, unsent_limit=12 * size) as connections:
+        clients = [await Client.to(connections) for _ in range(4)]
+        for client in clients:
+            client.writer.transport.pause_reading()
+            client.send(b"".join(fill(number, size) for number in range(16)))
+        await until(lambda: len(connections.links) < 4)
+        other = await Client.to(connections)
+        other.send(echo(1))
+        assert (await other.reply()).status == 0
+        assert connections.unsent <= 12 * size
+
+        for client in clients:
+            client.writer.transport.abort()
+        await until(lambda: len(connections.links) == 1)
+        assert connections.unsent == 0
+        await other.close()
 
 
 async def test_connections_over_the_limit_are_closed_and_those_before_go_on(store):

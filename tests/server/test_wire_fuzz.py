@@ -39,6 +39,10 @@ class FuzzedLink:
             assert len(request.ns) <= 65_535 and len(request.key) <= 65_535 and len(request.value) <= size
         self.requests += len(requests)
 
+    def keeps(self, unread: int) -> bool:
+        assert unread < REQUEST_PAYLOAD_BYTES
+        return True
+
     def finish(self, last: bytes = b"") -> None:
         assert self.last is None
         self.last = last

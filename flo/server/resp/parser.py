@@ -47,6 +47,11 @@ class RequestParser:
         """Bytes of a command that has not arrived in full, without its complete arguments."""
         return len(self._rest) + len(self._bulk)
 
+    @property
+    def held(self) -> int:
+        """Bytes of a command that has not arrived in full, with those of the argument that was announced last."""
+        return len(self._rest) + (self._bytes if self._left else 0)
+
     def feed(self, data: bytes) -> list[list[bytes]]:
         """The commands that are whole now, in order; none of them is empty."""
         commands: list[list[bytes]] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flo.grid.store import Store
 from flo.log.errors import FloError
 from flo.primitives.machine import Refused
+from flo.server.link import TOO_MUCH
 from flo.server.resp.client import Client
 from flo.server.resp.commands import find, spelled
 from flo.server.resp.parser import RequestParser
@@ -35,6 +36,8 @@ class RespSpeaker:
             self._arrived = 0
         if parser.error:
             self._link.finish(error(f"Protocol error: {parser.error}"))
+        elif not self._link.keeps(parser.held):
+            self._link.finish(error(TOO_MUCH, "BUSY"))
 
     def execute(self, store: Store, request: Any) -> bytes | None:
         args: list[bytes] = request

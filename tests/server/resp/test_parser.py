@@ -192,3 +192,16 @@ def test_fuzzed_frames_read_the_same_in_pieces_and_hold_no_more_than_arrived():
             assert parser.unread <= arrived
 
         assert (found, parser.error) == parse(data), f"seed {seed}, round {number}: {data!r}"
+
+
+def test_what_is_held_of_a_command_counts_what_has_arrived_and_what_is_announced_next():
+    parser = RequestParser()
+    assert parser.held == 0
+    parser.feed(b"*3\r\n$3\r\nSET\r\n$5\r\nab")
+    assert parser.held == 8
+    parser.feed(b"cde\r\n$10")
+    assert parser.held == 8 + len(b"$10")
+    assert parser.feed(b"\r\n0123456789\r\nPI") == [[b"SET", b"abcde", b"0123456789"]]
+    assert parser.held == len(b"PI")
+    parser.feed(b"NG\r\n")
+    assert parser.held == 0
