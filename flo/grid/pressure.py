@@ -34,15 +34,22 @@ class Pressure:
         """At the beginning of a batch of `size` bytes, while `pending` bytes of log are not written yet: how many bytes
         of memory should be evicted."""
         self._no_space = not self._backend.reserve(2 * size + 4_096, pending)
-        over = 0
-        if self._no_memory or size >= LARGE_BYTES or now - self._looked_at >= LOOK_MS:
-            self._looked_at = now
-            held = machines.memory_bytes
-            self._no_memory = held > HIGH * self.budget
-            if self._no_memory:
-                over = int(held - (HIGH - EVICT) * self.budget)
+        over = self.look_at_memory(now, machines, size)
         self.refuses = self._no_memory or self._no_space
         return over
+
+    @property
+    def memory_is_short(self) -> bool:
+        return self._no_memory
+
+    def look_at_memory(self, now: int, machines: Machines, size: int) -> int:
+        """As `look`, at memory alone."""
+        if not self._no_memory and size < LARGE_BYTES and now - self._looked_at < LOOK_MS:
+            return 0
+        self._looked_at = now
+        held = machines.memory_bytes
+        self._no_memory = held > HIGH * self.budget
+        return int(held - (HIGH - EVICT) * self.budget) if self._no_memory else 0
 
     def evicted(self, machines: Machines) -> None:
         """Something was dropped: perhaps it was enough."""
@@ -53,7 +60,8 @@ class Pressure:
         self.refused += 1
         if self._no_space:
             return Overloaded("no space: the disk has no room for the log", hint="free some: writes then go on")
-        return Overloaded(
-            f"ShardMemoryPressure: the memory budget of {self.budget} bytes is used up",
-            hint="delete something, or raise [storage] memory_budget",
-        )
+        return Overloaded(self.memory_message, hint="delete something, or raise [storage] memory_budget")
+
+    @property
+    def memory_message(self) -> str:
+        return f"ShardMemoryPressure: the memory budget of {self.budget} bytes is used up"

@@ -120,6 +120,15 @@ class Batches:
                 left -= 1
         self._pressure.evicted(self._partition.machines)
 
+    def memory_refuses(self, now: int, size: int) -> str:
+        """Why a flow's write of so many bytes must not be, or "". It waits for room on the disk like the rest of its
+        run, but memory comes back only when something is deleted."""
+        over = self._pressure.look_at_memory(now, self._partition.machines, size)
+        if over:
+            self.now = now
+            self._evict(over)
+        return self._pressure.memory_message if self._pressure.memory_is_short else ""
+
     def _admit(self) -> None:
         """Before every write that grows the state."""
         if self._pressure.refuses:

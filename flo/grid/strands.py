@@ -28,7 +28,7 @@ from flo.primitives.run_actions import Ask
 from flo.primitives.run_decide import again, finish, pause
 from flo.primitives.run_events import Did, Printed, TaskStarted
 from flo.primitives.run_state import Note, Run, Task
-from flo.primitives.run_storage import Load, PayloadsAway
+from flo.primitives.run_storage import GROWING, Load, PayloadsAway
 
 LARGE_CHARS = limits.PAYLOAD_SOFT_BYTES // 4  # a text of fewer is within the soft limit in any script
 EVALUATING_MAX = 64  # leases of strands that do not wait; more would only hold memory
@@ -42,6 +42,7 @@ class Strands:
         partition: Partition,
         payloads: Payloads,
         records: Records,
+        memory_refuses: Callable[[int, int], str],
         load_bundle: Callable[[bytes], bytes],
         claim_for: Callable[[str], str],
         entropy: Callable[[int], bytes],
@@ -52,6 +53,7 @@ class Strands:
         self._partition = partition
         self._payloads = payloads
         self._records = records
+        self._memory_refuses = memory_refuses  # why a write of so many bytes must not be, or ""
         self._load_bundle = load_bundle
         self._claim_for = claim_for
         self._entropy = entropy
@@ -222,6 +224,8 @@ class Strands:
                 target = self._task(lease, task)
                 index = partition.next_index
                 session = ""
+                if kind in GROWING and not refused:
+                    refused = self._refused_for_memory(now, kind, len(params), where)
                 if kind not in actions.internal and not refused:
                     try:
                         session = self._claim_for(kind)
@@ -267,6 +271,11 @@ class Strands:
         if partition.stirred:
             self._after()
         return outcome if outcome is None or outcome[0] != "@" else self._payloads.load(outcome)
+
+    def _refused_for_memory(self, now: int, kind: str, size: int, where: str) -> Outcome:
+        """The error of a write that would make the state grow when it must not, "" when it may."""
+        why = self._memory_refuses(now, size)
+        return error("quota_exceeded", f"{kind}: {why}", retryable=True, where=where or None) if why else ""
 
     def enter(self, lease: Lease, task: str, n: int, params: str, where: str) -> None:
         if self._partition.commit_group.pending_bytes > self._speculation_bytes:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Effect: TypeAlias = tuple[list[Event], Any]  # what changes, and the action's value
 Load: TypeAlias = Callable[[Sequence[Placed] | Sequence[Delivered]], list[Record] | None]
 
+GROWING: Final = frozenset({
+    "kv.put", "kv.incr", "kv.json_set", "kv.transaction", "queue.enqueue", "stream.append", "stream.group_join",
+})  # what is refused when memory is short  # fmt: skip
 KEY_SHOWN: Final = 100  # characters of a name in an error
 
 _json = msgspec.json.Encoder().encode

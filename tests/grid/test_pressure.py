@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flo.api.errors import Overloaded
+from flo.api.outcome import value
 from flo.grid.pressure import HIGH
 from flo.grid.store_batch import FORGET_EVENTS
 from flo.primitives.kv_events import KvForgotten
 from tests.grid.manual import Bench
-from tests.grid.storage import NS, batch
+from tests.grid.storage import NS, ActingRun, batch
 
 BUDGET = 4 * 1024 * 1024
 VALUE = b"v" * 60_000
@@ -72,3 +73,32 @@ def test_over_the_budget_what_grows_is_refused_and_everything_else_goes_on():
 
     assert batch(bench, lambda s: s.put(NS, b"k", VALUE)) > 0
     assert bench.replayed() == bench.machines.dump()
+
+
+def test_flows_are_refused_what_grows_as_clients_are_and_may_try_again():
+    bench = Bench(memory_budget=BUDGET)
+    run = ActingRun(bench)
+    written = 0
+    while held(bench) <= HIGH * BUDGET:
+        batch(bench, lambda s, n=written: s.put(NS, b"%d" % n, VALUE))
+        written += 1
+    bench.clock.advance(1_000)
+
+    refused = value(run.outcome("queue.enqueue", queue="q", payload="x"))
+    assert (refused["kind"], refused["retryable"]) == ("quota_exceeded", True)
+    assert "queue.enqueue: ShardMemoryPressure" in refused["message"]
+    assert run.do("kv.get", key="0") is not None
+    batch(bench, lambda s: [s.delete(NS, b"%d" % n) for n in range(written)])
+    bench.advance(1_000)
+    assert run.do("queue.enqueue", queue="q", payload="x") == 1
+    assert bench.replayed() == bench.machines.dump()
+
+
+def test_a_flows_write_makes_history_go_before_it_is_refused():
+    bench = Bench(memory_budget=BUDGET)
+    run = ActingRun(bench)
+    for _ in range(80):
+        run.do("kv.put", key="k", value="v" * 60_000)
+        bench.clock.advance(1_000)
+
+    assert forgotten(bench) > 0 and run.do("kv.exists", key="k")
