@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from flo.grid.store import Store
 from flo.grid.waiters import Parked
 from flo.log.errors import FloError
 from flo.primitives.kv_rules import DEFAULT_NAMESPACE
@@ -69,11 +68,12 @@ class Client:
 
     # -- replies that come later; the connection's next commands wait for them
 
-    def wait_for(self, store: Store, empty: bytes) -> None:
-        """The operation just parked: its reply comes by `answer`, or is `empty` when the connection ends before.
-        Called once for each place where the command waits."""
-        assert store.last_parked is not None
-        self._parked.append(store.last_parked)
+    def wait_for(self, parked: Sequence[Parked | None], empty: bytes) -> None:
+        """The command waits, in all these places: its reply comes by `answer`, or is `empty` when the connection ends
+        before."""
+        for one in parked:
+            assert one is not None
+            self._parked.append(one)
         self._empty = empty
         self.turns.hold(self.link)
 

@@ -61,7 +61,7 @@ def blocking_pop(client: Client, store: Store, args: list[bytes]) -> bytes | Non
 
     result = store.wait_dequeue(client.ns, queues, 1, ack=True, timeout_ms=limit, done=done)
     if result is PARKED:
-        client.wait_for(store, client.nil_array)
+        client.wait_for([store.last_parked], client.nil_array)
         return None
     return _popped(client, result)
 
@@ -132,7 +132,7 @@ def take(client: Client, store: Store, args: list[bytes]) -> bytes | None:
 
     result = store.wait_dequeue(client.ns, [queue], count, visibility_ms=visibility_ms, timeout_ms=limit, done=done)
     if result is PARKED:
-        client.wait_for(store, EMPTY_ARRAY)
+        client.wait_for([store.last_parked], EMPTY_ARRAY)
         return None
     return _taken(result)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from flo.grid.store import PARKED, Store
+from flo.grid.waiters import Parked
 from flo.log.errors import FloError
 from flo.primitives.machine import Refused
 from flo.primitives.stream_pages import Placed, Record, StreamId
@@ -234,14 +235,21 @@ def read(client: Client, store: Store, args: list[bytes]) -> bytes | None:
         return _loaded(client, store, found, _entries_by_stream)
     if not waits:
         return client.nil_array
-    for raw, stream, after in wanted:
-        _wait(client, store, raw, stream, after, limit, timeout)
+    parked: list[Parked] = []
+    try:
+        for raw, stream, after in wanted:
+            parked.append(_wait(client, store, raw, stream, after, limit, timeout))
+    except Refused:  # too many wait: then this command does not wait at all
+        for one in parked:
+            one.cancel()
+        raise
+    client.wait_for(parked, client.nil_array)
     return None
 
 
 def _wait(
     client: Client, store: Store, raw: bytes, stream: str, after: StreamId, limit: int, timeout: int | None
-) -> None:
+) -> Parked:
     def done(result: Any) -> None:
         client.leave()
         reply: bytes | None
@@ -258,7 +266,8 @@ def _wait(
 
     result = store.wait_read(client.ns, stream, after=after, limit=limit, timeout_ms=timeout, done=done)
     assert result is PARKED, "nothing was there a moment ago, and the lock is still held"
-    client.wait_for(store, client.nil_array)
+    assert store.last_parked is not None
+    return store.last_parked
 
 
 # -- replies

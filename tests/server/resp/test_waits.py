@@ -176,3 +176,14 @@ def test_records_that_left_memory_are_read_from_the_log(tmp_path):
         parked(server, 1)
         last = server.client()("XADD", "s", "*", "n", "last")
         assert client.read() == [[b"s", [[last, [b"n", b"last"]]]]]
+
+
+def test_a_read_of_many_streams_over_the_limit_of_waits_is_refused_and_waits_nowhere(
+    client: RespClient, shared_server: RespServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shared_server.node.partition.waiters, "_limit", 2)
+    assert "too many waiters" in client.refused("XREAD", "BLOCK", 0, "STREAMS", "s", "t", "u", "$", "$", "$")
+    assert client("PING") == "PONG"
+    parked(shared_server, 0)
+    client("XADD", "s", "*", "f", "v")
+    assert client("XLEN", "s") == 1
