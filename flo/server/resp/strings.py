@@ -23,6 +23,7 @@ from flo.server.resp.replies import (
     wrong_count,
 )
 
+MGET_BYTES: Final = 16 * 1024 * 1024  # of values in one reply
 MS_OF: Final = {b"EX": 1_000, b"PX": 1, b"EXAT": 1_000, b"PXAT": 1}
 ABSOLUTE: Final = frozenset({b"EXAT", b"PXAT"})
 
@@ -138,10 +139,14 @@ def mget(client: Client, store: Store, args: list[bytes]) -> bytes:
     nil = client.nil
     parts: list[bytes] = []
     at = 1
+    size = 0
     while at < len(args):
         entries = store.mget(client.ns, args[at : at + MGET_KEYS]).entries
         parts += [bulk(entry.value) if entry.found else nil for entry in entries]
         at += len(entries)
+        size += sum([len(entry.value) for entry in entries])
+        if size > MGET_BYTES:
+            return error(f"the values have over {MGET_BYTES} bytes: ask for fewer keys")
     return array(parts)
 
 

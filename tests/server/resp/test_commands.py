@@ -46,6 +46,14 @@ def test_large_values_of_many_keys_come_in_one_reply(client: RespClient):
     ]  # fmt: skip
 
 
+def test_values_of_many_keys_that_are_too_large_for_one_reply_are_refused(client: RespClient):
+    assert client("SET", "k", bytes(262_144)) == "OK"
+    assert len(client("MGET", *["k"] * 64)) == 64
+
+    assert "over 16777216 bytes: ask for fewer keys" in client.refused("MGET", *["k"] * 65)
+    assert client("PING") == "PONG"
+
+
 def test_deleting_counts_every_key_once(client: RespClient):
     client("MSET", "a", 1, "c", 2)
 
