@@ -47,6 +47,8 @@ class GroupOperations(StreamOperations):
         settings: GroupSettings | None = None, owner: Hashable = None,
     ) -> list[Delivered]:  # fmt: skip
         """Makes the group, and its stream, when they are not there; `settings` are those of a new group."""
+        if self._pressure.refuses and not self.groups.is_member(ns, stream, group, consumer):
+            raise self._pressure.error()  # a read may go on, but not make a consumer, a group or a stream
         self._check_namespace(ns)
         now = self._partition.command_time
         for _ in range(SCANS):

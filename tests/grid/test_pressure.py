@@ -9,6 +9,7 @@ from flo.api.outcome import value
 from flo.grid.pressure import HIGH
 from flo.grid.store_batch import FORGET_EVENTS
 from flo.primitives.kv_events import KvForgotten
+from flo.primitives.stream_pages import NewRecord
 from tests.grid.manual import Bench
 from tests.grid.storage import NS, ActingRun, batch
 
@@ -73,6 +74,21 @@ def test_over_the_budget_what_grows_is_refused_and_everything_else_goes_on():
 
     assert batch(bench, lambda s: s.put(NS, b"k", VALUE)) > 0
     assert bench.replayed() == bench.machines.dump()
+
+
+def test_over_the_budget_consumers_that_are_there_read_on_and_reads_make_no_new_ones():
+    bench = Bench(memory_budget=BUDGET)
+    batch(bench, lambda s: s.stream_append(NS, "s", [NewRecord(b"x")]))
+    batch(bench, lambda s: s.group_join(NS, "s", "g", "w"))
+    for number in range(60):
+        batch(bench, lambda s, n=number: s.put(NS, b"%d" % n, VALUE))
+    bench.clock.advance(1_000)
+
+    assert len(batch(bench, lambda s: s.group_read(NS, "s", "g", "w"))) == 1
+    for stream, group, consumer in (("s", "g", "new"), ("s", "new", "w"), ("new", "g", "w")):
+        with pytest.raises(Overloaded, match="ShardMemoryPressure"):
+            batch(bench, lambda s, at=(stream, group, consumer): s.group_read(NS, *at))
+    assert batch(bench, lambda s: s.stream_info(NS, "new")) is None
 
 
 def test_flows_are_refused_what_grows_as_clients_are_and_may_try_again():
