@@ -17,13 +17,14 @@ MEMORY_BUDGET: Final = 2 * 1024 * 1024 * 1024
 HIGH: Final = 0.85  # of the budget: growing writes are refused while more is held
 EVICT: Final = 0.10  # of the budget: so much headroom below that is made, where there is something to drop
 LOOK_MS: Final = 1_000  # between two looks at what is held
-LARGE_BYTES: Final = 65_536  # a batch of so many is a reason to look
+LARGE_BYTES: Final = 65_536  # of requests since the last look are a reason for another
 
 
 class Pressure:
     def __init__(self, backend: LogBackend, budget: int = MEMORY_BUDGET) -> None:
         self._backend = backend
         self._looked_at = -LOOK_MS
+        self._unseen = 0  # bytes of requests since then
         self._no_memory = False
         self._no_space = False
         self.budget = budget
@@ -44,9 +45,11 @@ class Pressure:
 
     def look_at_memory(self, now: int, machines: Machines, size: int) -> int:
         """As `look`, at memory alone."""
-        if not self._no_memory and size < LARGE_BYTES and now - self._looked_at < LOOK_MS:
+        self._unseen += size
+        if not self._no_memory and self._unseen < LARGE_BYTES and now - self._looked_at < LOOK_MS:
             return 0
         self._looked_at = now
+        self._unseen = 0
         held = machines.memory_bytes
         self._no_memory = held > HIGH * self.budget
         return int(held - (HIGH - EVICT) * self.budget) if self._no_memory else 0

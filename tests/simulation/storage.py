@@ -446,11 +446,10 @@ class StorageWorld:
             letters = store.dlq_list(NS, "jobs", 1_000).entries
             final.dead = {letter.seq: name_of(letter.payload) for letter in letters}
             page = store.stream_read(NS, "events", limit=1_000)
-            assert not page.has_more
-            final.records = [
-                (format_id((record.ms, record.seq)), name_of(record.payload))
-                for record in store.records.load(page.records)
-            ]
+            while page.records:
+                records = store.records.load(page.records)
+                final.records += [(format_id((each.ms, each.seq)), name_of(each.payload)) for each in records]
+                page = store.stream_read(NS, "events", after=page.next, limit=1_000)
             while delivered := store.group_read(NS, "events", "g", "end", 1_000, settings=SETTINGS):
                 final.pending |= {id: name for id, name, _ in self._records(delivered)}
             store.end()

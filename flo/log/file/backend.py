@@ -25,7 +25,6 @@ from flo.log.frame import CLAIM, encode_batch, encode_frame, frame_crc
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024  # a segment this long is followed by the next; a batch may overfill it
 RESERVE_BYTES: Final = 8 * 1024 * 1024  # kept back by `reserve` for deletes, acknowledgements and timers
-LOOK_BYTES: Final = 64 * 1024 * 1024  # granted at most between two looks at the disk's free space
 REVIEW_EVENTS: Final = 500_000  # live ones that a snapshot looks through in kept files, to see what they still hold
 BACKGROUND_FLUSH_SECONDS: Final = 0.001  # async_flush: about what a power loss takes
 
@@ -74,8 +73,6 @@ class FileBackend:
         self._epoch = 0
         self._dirty = False  # written to since the mark of an orderly close
         self._broken: LogError | None = None
-        self._free = 0  # room when it was last looked at
-        self._granted = 0  # of it, since then
         self.written_bytes = 0  # of frames, since `open`
         self._background = background
         self._flush_thread = flush_thread
@@ -277,14 +274,10 @@ class FileBackend:
             self._synced = max(self._synced, target)
 
     def reserve(self, size: int, pending: int = 0) -> bool:
-        self._granted += size
-        if self._granted + RESERVE_BYTES <= self._free:
-            return True
+        # Looked at each time: others fill the disk too, and what is kept back must not be granted meanwhile.
         writer = self._writer
         room = writer.room if writer is not None else 0
         free = self._disk.free_bytes(self.directory.path) + room - pending
-        self._free = min(free, LOOK_BYTES + RESERVE_BYTES + size)
-        self._granted = size
         return size + RESERVE_BYTES <= free
 
     def _usable(self) -> SegmentWriter:
@@ -308,9 +301,6 @@ class FileBackend:
         self._dirty = True
         try:
             writer.write(data)
-        except NoSpace:
-            self._free = 0
-            raise
         except SyncFailed as error:
             self._broken = error
             raise
