@@ -224,9 +224,23 @@ class ClientLink(Link, asyncio.Protocol):
                 transport.abort()
                 return
             transport.resume_reading()
-            self._linger = self.connections.loop.call_later(LINGER_SECONDS, transport.abort)
+            self._linger_on(transport.get_write_buffer_size())
         else:
             transport.close()
+
+    def _linger_on(self, unsent: int) -> None:
+        """Closes after a while in which nothing was left to send, or of what was nothing was read."""
+        self._linger = self.connections.loop.call_later(LINGER_SECONDS, self._stop_lingering, unsent)
+
+    def _stop_lingering(self, unsent: int) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        left = transport.get_write_buffer_size()
+        if left < unsent:
+            self._linger_on(left)
+        else:
+            transport.abort()
 
     def lost(self, error: Exception) -> None:
         if self.transport is not None:

@@ -6,11 +6,12 @@ import asyncio
 import random
 import socket
 import struct
+from typing import Any
 
 import pytest
 
 from flo.log.errors import LogError
-from flo.server.link import INLINE_LINES, detect
+from flo.server.link import INLINE_LINES, ClientLink, detect
 from flo.server.listener import Listener, PortUnusable
 from flo.server.turn_link import REPLY_BYTES
 from flo.wire.frames import MAGIC, REQUEST_PAYLOAD_BYTES, ReplyScanner, encode_reply, encode_request
@@ -282,6 +283,53 @@ async def test_a_request_that_breaks_closes_its_connection_and_no_other(store):
         other.send(echo(1))
         assert (await other.reply()).status == 0
         await other.close()
+
+
+class SlowTransport:
+    """Of a client that reads what is left in some steps."""
+
+    def __init__(self, *left: int) -> None:
+        self.left = [*left]
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.left.pop(0)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.parametrize("left", [(900, 500, 100, 0, 0), (900, 500, 500), (0, 0)])
+async def test_a_client_that_sends_nothing_more_has_time_while_it_reads(store, left, monkeypatch):
+    class Loop:
+        def __init__(self) -> None:
+            self.later: list[tuple[Any, tuple[Any, ...]]] = []
+
+        def call_later(self, seconds: float, call: Any, *args: Any) -> None:
+            self.later.append((call, args))
+
+    async with served(store) as connections:
+        link = ClientLink(connections)
+        link.protocol = "wire"
+        link.transport = transport = SlowTransport(*left)
+        monkeypatch.setattr(connections, "loop", loop := Loop())
+        link.over()
+        while loop.later:
+            assert not transport.aborted
+            call, args = loop.later.pop()
+            call(*args)
+        assert transport.aborted and not transport.left
+        monkeypatch.undo()
 
 
 # --- bounds
