@@ -9,10 +9,12 @@ import pytest
 
 from flo.grid.node import Node
 from flo.log.memory import MemoryBackend
+from flo.primitives.queue_events import QueueHandedOut
 from flo.primitives.stream_pages import GroupSettings
 from flo.wire import opcodes
 from flo.wire.frames import encode_request
 from flo.wire.layouts import text16
+from flo.wire.statuses import OVERLOADED
 from flo.wire.tlv import BLOCK_MS
 from tests.server.support import Client, served, until
 
@@ -99,3 +101,32 @@ async def test_a_member_bound_to_a_connection_leaves_with_it(node):
         await until(lambda: len(connections.links) == 1)
         second.send(other)
         assert (await second.reply()).status == 0
+
+
+async def test_a_fault_in_memory_ends_what_rests_on_it_and_the_next_memory_serves_at_once(node):
+    def fault(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    async with served(node.store, backend=node.backend) as connections:
+        wire, resp, writer, later = [await Client.to(connections) for _ in range(4)]
+        writer.send(enqueue(1, b"job"))
+        assert (await writer.reply()).status == 0
+        wire.send(
+            encode_request(opcodes.KV_GET, 1, "default", b"none", b"", {BLOCK_MS: (60_000).to_bytes(4, "little")})
+        )
+        resp.send(b"*3\r\n$5\r\nBRPOP\r\n$5\r\nother\r\n$1\r\n0\r\n")
+        await until(lambda: node.node.partition.waiters.count == 2)
+        with node.store.lock:
+            node.node.partition.machines.by_kind[QueueHandedOut.KIND] = fault
+        writer.send(enqueue(2, b"job") + enqueue(3, b"job") + dequeue(4))
+
+        assert await writer.rest() == b""  # what is in the log is not known
+        told = await wire.reply()
+        assert told.request_id == 1 and told.status == OVERLOADED and b"outcome unknown" in told.body
+        assert (await resp.reader.readline()).startswith(b"-CLUSTERDOWN outcome unknown")
+        for number in range(3):
+            later.send(enqueue(number, b"job"))
+            assert (await later.reply()).status == 0
+        wire.send(dequeue(2))
+        assert b"job" in (await wire.reply()).body
+    assert node.node.lost is None
