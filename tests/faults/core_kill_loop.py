@@ -1,6 +1,6 @@
 """kill -9 of a core service under mixed load, again and again: nothing that was acknowledged may be lost.
 
-    FLO_KILLS=200 FLO_SEED=7 FLO_CLOCK=1 python -m tests.faults.core_kill_loop
+    FLO_KILLS=200 FLO_SEED=7 FLO_CLOCK=1 FLO_DURABILITY=async_flush python -m tests.faults.core_kill_loop
 
 Seven client processes work on keys, counters, transactions, a queue, a stream and its group; the eighth watches leases
 to the millisecond. Each keeps a journal of intents and acknowledgements. With FLO_CLOCK the wall clock is set back ten
@@ -38,12 +38,12 @@ LAST_LEASE_MS: Final = 600_000
 
 
 class CoreKillLoop:
-    def __init__(self, folder: Path, seed: int, *, kills: int, clock: bool) -> None:
+    def __init__(self, folder: Path, seed: int, *, kills: int, clock: bool, durability: str = "sync") -> None:
         self.folder = folder
         self.seed = seed
         self.kills = kills
         self.clock = clock
-        self.server = CoreServer(folder, clock=clock)
+        self.server = CoreServer(folder, clock=clock, storage=f'durability = "{durability}"')
         self.figures: Counter[str] = Counter()
         self.problems: list[str] = []
         self._random = random.Random(seed)
@@ -64,9 +64,9 @@ class CoreKillLoop:
             for number in range(LOADS):
                 self._start("tests.faults.core_load", f"load{number}")
             self._start("tests.faults.core_leases", "leases")
-            for _ in range(self.kills):
+            while self.figures["kills"] < self.kills:
                 self._never.wait(0.1 + self._random.expovariate(1 / PAUSE_SECONDS))
-                self._kill()
+                self._end_server()
                 if self.problems:
                     break
             self._end_loads()
@@ -89,14 +89,19 @@ class CoreKillLoop:
                 subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT, stderr=errors)
             )  # fmt: skip
 
-    def _kill(self) -> None:
+    def _end_server(self) -> None:
         if self.clock and self._random.random() < 0.5:
             self.server.signal(self._random.choice([signal.SIGUSR1, signal.SIGUSR2]))
             self.figures["clocks set"] += 1
             self._never.wait(self._random.random() / 2)
         self._read_journals()
-        self.server.kill()
-        self.figures["kills"] += 1
+        if self._random.random() < 0.1:
+            if self.server.stop():
+                self.problems.append(f"a planned stop failed:\n{self.server.log}")
+            self.figures["planned stops"] += 1
+        else:
+            self.server.kill()
+            self.figures["kills"] += 1
         offset = -TEN_MINUTES_MS if self.clock and self._random.random() < 0.5 else 0
         self.figures["restarts with the clock set back"] += offset < 0
         self.server.start(offset)
@@ -256,7 +261,10 @@ def main() -> None:
     seed = int(os.environ.get("FLO_SEED") or random.SystemRandom().randrange(1_000_000))
     sys.stderr.write(f"seed {seed}\n")
     with tempfile.TemporaryDirectory(prefix="flo-") as folder:
-        loop = CoreKillLoop(Path(folder), seed, kills=kills, clock=bool(os.environ.get("FLO_CLOCK")))
+        loop = CoreKillLoop(
+            Path(folder), seed, kills=kills, clock=bool(os.environ.get("FLO_CLOCK")),
+            durability=os.environ.get("FLO_DURABILITY", "sync"),
+        )  # fmt: skip
         figures = loop.run()
     sys.stderr.write(f"{dict(sorted(figures.items()))}\n")
 
