@@ -106,6 +106,7 @@ class Node:
         self._worker_factory = worker_factory
         self._host_factory = host_factory
         self._snapshot_index = snapshot_index
+        self.replayed = backend.last_index - snapshot_index  # entries of the log that the start has applied
         self._executing: set[str] = set()
         self._closing = False
         self.lost: LogError | None = None

@@ -188,8 +188,9 @@ class Life:
             return None
         took = self._clock.monotonic_ms() - begun
         logs.event(
-            _log, "recovered", ms=took, last_index=node.store.last_index, runs=len(node.partition.machines.runs.runs)
-        )
+            _log, "recovered", ms=took, last_index=node.store.last_index, replayed=node.replayed,
+            runs=len(node.partition.machines.runs.runs),
+        )  # fmt: skip
         try:
             serving = await self._serve(node, backend)
         except BaseException:
