@@ -16,6 +16,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 SWITCH_SECONDS: Final = 0.0005  # how long a thread that computes keeps the flusher waiting; shorter gains nothing
 GC_THRESHOLD: Final = (50_000, 20, 100)  # what clients store is no garbage: a third more writes than with 700, 10, 10
+CONNECTIONS_MAX: Final = 65_536
+FILES_KEPT: Final = 1_024  # open files that clients leave for the log, guests, health and metrics
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 OK: Final = 0
 FAILED: Final = 1
@@ -256,7 +259,10 @@ class Life:
             WebSocketSettings(
                 web.rate_limit_requests, web.rate_limit_window_ms, web.ping_interval_ms, web.pong_timeout_ms
             ),
+            limit=connections_max(),
         )  # fmt: skip
+        if connections.limit < CONNECTIONS_MAX:
+            logs.event(_log, "clients are bounded by the limit of open files", connections=connections.limit)
 
         def tell(error: FloError) -> None:
             loop.call_soon_threadsafe(self._lost, error)
@@ -365,6 +371,24 @@ class Life:
         presence.remove(self._directory)
         logging.shutdown()
         os._exit(code)
+
+
+def connections_max() -> int:
+    """How many connections of clients leave enough open files to the rest: a log that can open none is lost. Raises
+    the limit of this process as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + FILES_KEPT
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError) as error:
+            _log.warning("the limit of open files stays at %d: %s", soft, error)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, soft - min(FILES_KEPT, soft // 2))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

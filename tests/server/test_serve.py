@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -17,9 +18,12 @@ from pathlib import Path
 import pytest
 
 from flo.server import presence
+from flo.server.serve import connections_max
 from flo.wire import opcodes, tlv
 from flo.wire.layouts import u32
+from tests.support import flo_server as flo_server_module
 from tests.support.flo_command import COMMAND_SECONDS, EXAMPLES, ROOT
+from tests.support.flo_command import flo_command as flo_command_line
 from tests.support.flo_server import HOST, FloServer
 
 
@@ -361,6 +365,43 @@ def test_a_lost_log_ends_the_server_with_an_error(flo_server: FloServer):
     assert client.receive() is None, "the outcome is unknown"
     assert flo_server.wait() == 1
     assert "the log is lost" in flo_server.log
+
+
+def test_clients_do_not_take_the_open_files_that_the_log_needs(flo_server: FloServer, monkeypatch: pytest.MonkeyPatch):
+    few = ["sh", "-c", 'ulimit -n 160 && exec "$@"', "sh", *flo_command_line()]
+    monkeypatch.setattr(flo_server_module, "flo_command", lambda: few)
+    flo_server.start()
+    client = flo_server.connect()
+    others = [socket.create_connection((HOST, flo_server.port), timeout=COMMAND_SECONDS) for _ in range(200)]
+    refused = sum(other.recv(1) == b"" for other in others[100:])
+    for number in range(100):
+        client.put(f"k{number % 10}", bytes(250_000))  # three segments
+    for other in others:
+        other.close()
+
+    assert refused == 100 and "clients are bounded by the limit of open files connections=80" in flo_server.log
+    assert flo_server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "connections", "raised"),
+    [
+        ((1_024, 1_048_576), 65_536, (66_560, 1_048_576)),
+        ((1_024, 20_000), 18_976, (20_000, 20_000)),
+        ((1_024, 1_024), 512, None),
+        ((1_048_576, 1_048_576), 65_536, None),
+        ((1_024, resource.RLIM_INFINITY), 65_536, (66_560, resource.RLIM_INFINITY)),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 65_536, None),
+    ],
+)
+def test_there_are_as_many_connections_as_open_files_allow(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], connections: int, raised: tuple[int, int] | None
+):
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, to: made.append(to))
+
+    assert connections_max() == connections and made == ([] if raised is None else [raised])
 
 
 def test_inspect_tells_a_sound_directory_from_a_damaged_one(flo_server: FloServer):
