@@ -11,7 +11,6 @@ from typing import Final
 
 from flo.api.errors import Overloaded
 from flo.log.contract import LogBackend
-from flo.primitives.machines import Machines
 
 MEMORY_BUDGET: Final = 2 * 1024 * 1024 * 1024
 HIGH: Final = 0.85  # of the budget: growing writes are refused while more is held
@@ -31,11 +30,11 @@ class Pressure:
         self.refuses = False  # looked at by every growing write
         self.refused = 0  # writes, ever
 
-    def look(self, now: int, machines: Machines, size: int, pending: int) -> int:
-        """At the beginning of a batch of `size` bytes, while `pending` bytes of log are not written yet: how many bytes
-        of memory should be evicted."""
+    def look(self, now: int, held: int, size: int, pending: int) -> int:
+        """At the beginning of a batch of `size` bytes, while `held` bytes of memory are in use and `pending` bytes of
+        log are not written yet: how many bytes of memory should be evicted."""
         self._no_space = not self._backend.reserve(2 * size + 4_096, pending)
-        over = self.look_at_memory(now, machines, size)
+        over = self.look_at_memory(now, held, size)
         self.refuses = self._no_memory or self._no_space
         return over
 
@@ -43,20 +42,19 @@ class Pressure:
     def memory_is_short(self) -> bool:
         return self._no_memory
 
-    def look_at_memory(self, now: int, machines: Machines, size: int) -> int:
+    def look_at_memory(self, now: int, held: int, size: int) -> int:
         """As `look`, at memory alone."""
         self._unseen += size
         if not self._no_memory and self._unseen < LARGE_BYTES and now - self._looked_at < LOOK_MS:
             return 0
         self._looked_at = now
         self._unseen = 0
-        held = machines.memory_bytes
         self._no_memory = held > HIGH * self.budget
         return int(held - (HIGH - EVICT) * self.budget) if self._no_memory else 0
 
-    def evicted(self, machines: Machines) -> None:
+    def evicted(self, held: int) -> None:
         """Something was dropped: perhaps it was enough."""
-        self._no_memory = machines.memory_bytes > HIGH * self.budget
+        self._no_memory = held > HIGH * self.budget
         self.refuses = self._no_memory or self._no_space
 
     def error(self) -> Overloaded:

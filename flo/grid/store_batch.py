@@ -69,7 +69,8 @@ class Batches:
         """Starts a batch whose requests have so many bytes: runs what is due, makes room. Returns the time."""
         partition = self._partition
         self.now = now = partition.begin()
-        over = self._pressure.look(now, partition.machines, size, partition.commit_group.pending_bytes)
+        self._transactions.expire(now)
+        over = self._pressure.look(now, self.memory_bytes, size, partition.commit_group.pending_bytes)
         if over:
             self._evict(over)
         return now
@@ -107,6 +108,11 @@ class Batches:
         """Whether writes that grow the state are refused at present, for memory or disk, and how many were ever."""
         return self._pressure.refuses, self._pressure.refused
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the state and what clients prepare hold, about."""
+        return self._partition.machines.memory_bytes + self._transactions.memory_bytes
+
     def _evict(self, over: int) -> None:
         """Drops history and tombstones, which memory pressure may take, by logged events."""
         target = self._kv.bytes - over
@@ -118,12 +124,12 @@ class Batches:
                     break
                 self._partition.emit([event], self.now)
                 left -= 1
-        self._pressure.evicted(self._partition.machines)
+        self._pressure.evicted(self.memory_bytes)
 
     def memory_refuses(self, now: int, size: int) -> str:
         """Why a flow's write of so many bytes must not be, or "". It waits for room on the disk like the rest of its
         run, but memory comes back only when something is deleted."""
-        over = self._pressure.look_at_memory(now, self._partition.machines, size)
+        over = self._pressure.look_at_memory(now, self.memory_bytes, size)
         if over:
             self.now = now
             self._evict(over)

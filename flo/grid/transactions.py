@@ -17,6 +17,8 @@ from flo.primitives.machine import Refused
 OPEN_TRANSACTIONS: Final = 1_024
 IDLE_MS: Final = 60_000
 ID_BITS: Final = 53  # survives JSON
+COPIES: Final = 2  # of a buffered value: as it came, and as it is seen from within
+OPERATION_BYTES: Final = 400  # memory of a buffered operation besides its key and value
 
 
 def routing_hash(key: bytes) -> int:
@@ -42,6 +44,11 @@ class Transactions:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the buffers hold, about."""
+        return sum([COPIES * one.buffer.bytes + OPERATION_BYTES * len(one.buffer.ops) for one in self._open.values()])
 
     def begin(self, now: int, kv: KV, ns: str, routing_key: bytes) -> tuple[int, int]:
         """The id and the routing key's hash. Raises Overloaded over the limit."""

@@ -126,12 +126,12 @@ def _write(key: bytes, packed: Packed, touched: bool) -> KvWrite:
 class Transaction:
     """The buffer of one open transaction. A refused operation leaves it as it was."""
 
-    __slots__ = ("_bytes", "_kv", "_view", "ns", "ops")
+    __slots__ = ("_kv", "_view", "bytes", "ns", "ops")
 
     def __init__(self, kv: KV, ns: str) -> None:
         self._kv = kv
         self._view: dict[bytes, Packed] = {}
-        self._bytes = 0
+        self.bytes = 0  # of keys and values
         self.ns = ns
         self.ops: list[TxnOp] = []
 
@@ -139,10 +139,10 @@ class Transaction:
         """Buffers an operation; returns what the key holds after it as seen from within, version 0 if written."""
         packed = after(self._current(now, op.key), now, op)
         size = _size(op)
-        if len(self.ops) >= TXN_WRITES or self._bytes + size > TXN_BYTES:
+        if len(self.ops) >= TXN_WRITES or self.bytes + size > TXN_BYTES:
             raise _too_large()
         self.ops.append(op)
-        self._bytes += size
+        self.bytes += size
         self._view[op.key] = packed
         return as_entry(packed) if is_alive(packed, now) else None
 

@@ -118,3 +118,22 @@ def test_a_flows_write_makes_history_go_before_it_is_refused():
         bench.clock.advance(1_000)
 
     assert forgotten(bench) > 0 and run.do("kv.exists", key="k")
+
+
+def test_what_open_transactions_have_buffered_counts():
+    bench = Bench(memory_budget=BUDGET)
+    txns = [batch(bench, lambda s: s.txn_begin(NS, b"k"))[0] for _ in range(30)]
+    for txn in txns:
+        batch(bench, lambda s, t=txn: s.put(NS, b"k", VALUE, txn=t))
+    bench.clock.advance(1_000)
+    with pytest.raises(Overloaded, match="ShardMemoryPressure"):
+        batch(bench, lambda s: s.put(NS, b"other", VALUE, txn=txns[0]))
+
+    for txn in txns[2:]:
+        batch(bench, lambda s, t=txn: s.txn_rollback(NS, t))
+    bench.clock.advance(1_000)
+    assert batch(bench, lambda s: s.txn_commit(NS, txns[0]))[1] == 1
+    assert bench.node.store.memory_bytes - held(bench) > len(VALUE)
+    bench.clock.advance(60_000)
+    batch(bench, lambda s: s.get(NS, b"k"))
+    assert bench.node.store.memory_bytes == held(bench)
