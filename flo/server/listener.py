@@ -60,24 +60,24 @@ class Listener:
             server.close()
         for link in list(connections.links):
             connections.turns.finish(link)
-        await self._within(STOP_SECONDS, connections.turns.settle())
+        await self._within(STOP_SECONDS, connections.turns.settle(), "what had arrived was not answered in time")
         if connections.links:
-            await self._within(LAST_WORDS_SECONDS, connections.empty.wait())
+            await self._within(LAST_WORDS_SECONDS, connections.empty.wait(), "clients that did not close are closed")
         for link in list(connections.links):
             link.abort()
         if connections.links:
             await connections.empty.wait()
-        await self._within(STOP_SECONDS, connections.turns.settle())
+        await self._within(STOP_SECONDS, connections.turns.settle(), "what clients held was not let go in time")
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
 
-    async def _within(self, seconds: float, what: Awaitable[object]) -> None:
+    async def _within(self, seconds: float, what: Awaitable[object], otherwise: str) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await what
         except TimeoutError:
-            _log.info("stopping: %d connections are closed before all was written", len(self.connections.links))
+            _log.info("stopping: %s (%d connections)", otherwise, len(self.connections.links))
 
 
 def port_unusable(bind: str, port: int, error: OSError | OverflowError) -> PortUnusable:
