@@ -15,6 +15,7 @@ from typing import Protocol
 from flo.log.errors import DirectoryUnusable, NoSpace, SyncFailed
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+BUSY = frozenset({errno.EMFILE, errno.ENFILE})  # there are too many open files, for now
 
 
 class Disk(Protocol):
@@ -189,6 +190,8 @@ def write_errors(path: str) -> Iterator[None]:
             raise NoSpace(
                 f"{path}: no space left on the disk", hint="free some space; what waits is tried again by itself"
             ) from error
+        if error.errno in BUSY:
+            raise NoSpace(f"{path}: too many open files", hint="what waits is tried again by itself") from error
         raise DirectoryUnusable(
             f"{path}: cannot be written: {error.strerror}", hint="check the path, its owner and its permissions"
         ) from error

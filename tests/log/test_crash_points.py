@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 
@@ -251,6 +252,37 @@ def test_a_full_disk_at_the_very_start_is_no_space_and_leaves_nothing_half():
         disk.capacity = None
         assert backend(disk).open().last_index == 0
     assert refused > 5
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_without_a_free_file_handle_the_next_segment_waits_and_nothing_is_lost(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+):
+    disk = SimDisk()
+    log = FileBackend("/data", disk=disk, segment_bytes=SEGMENT_BYTES)
+    log.open()
+    log.claim()
+    append(log, b"x" * SEGMENT_BYTES)
+
+    right, opened = disk.open, 0
+
+    def refuse(path: str, create: bool = False) -> int:
+        nonlocal opened
+        opened += 1
+        if opened == refused:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return right(path, create=create)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "open", refuse)
+        with pytest.raises(NoSpace, match="too many open files"):
+            append(log, b"y")
+    append(log, b"y")
+    disk.restart()
+    again = backend(disk)
+    again.open()
+
+    assert payloads(again) == [b"x" * SEGMENT_BYTES, b"y"]
 
 
 def test_async_flush_loses_a_suffix_only():

@@ -7,7 +7,7 @@ from typing import Final
 
 from crc32c import crc32c
 
-from flo.log.disk import FULL, Disk, replace_file, sync_errors
+from flo.log.disk import FULL, Disk, replace_file, sync_errors, write_errors
 from flo.log.errors import NoSpace, SyncFailed
 from flo.log.file.recovery import content_crc
 from flo.log.file.segment import Segment, SegmentHeader, segment_path
@@ -28,10 +28,11 @@ class SegmentWriter:
 
     @classmethod
     def create(cls, disk: Disk, folder: str, header: SegmentHeader) -> SegmentWriter:
-        """Publishes a new segment. Raises NoSpace, SyncFailed."""
+        """Publishes a new segment. Raises NoSpace, after which it may be tried again, SyncFailed, DirectoryUnusable."""
         path = segment_path(folder, header.first_index)
         replace_file(disk, path, [header.encode()])
-        return cls(disk, Segment(path, header))
+        with write_errors(path):
+            return cls(disk, Segment(path, header))
 
     @property
     def room(self) -> int:
