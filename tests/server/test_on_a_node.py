@@ -124,6 +124,7 @@ async def test_a_fault_in_memory_ends_what_rests_on_it_and_the_next_memory_serve
         told = await wire.reply()
         assert told.request_id == 1 and told.status == OVERLOADED and b"outcome unknown" in told.body
         assert (await resp.reader.readline()).startswith(b"-CLUSTERDOWN outcome unknown")
+        await until(lambda: node.node.partition.broken is None)
         for number in range(3):
             later.send(enqueue(number, b"job"))
             assert (await later.reply()).status == 0
