@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -41,3 +44,40 @@ def test_a_median_needs_five_repetitions(report: ModuleType) -> None:
     assert report.median_of([5, 1, 3, 2, 4]) == 3
     with pytest.raises(AssertionError, match="five"):
         report.median_of([1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("row", ["log", "kv", "store", "message", "memory", "writers"])
+def test_a_row_of_the_core_measures_something(row: str):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "core_rows.py"), row, "2000"],
+        check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
+    )  # fmt: skip
+    values = json.loads(done.stdout)
+    assert all(value > 0 for value in (values.values() if isinstance(values, dict) else [values]))
+
+
+@pytest.mark.parametrize("how", ["snapshot", "none"])
+def test_a_restart_is_measured_on_a_directory_that_was_filled_for_it(how: str, tmp_path: Path):
+    def row(*words: str) -> bytes:
+        command = [sys.executable, str(BENCHMARKS / "core_rows.py"), *words]
+        environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
+        return subprocess.run(command, check=True, capture_output=True, env=environment).stdout
+
+    row("fill", "12000", str(tmp_path / "data"), how)
+    taken = json.loads(row("restart", str(tmp_path / "data")))
+
+    assert taken["seconds"] > 0 and taken["bytes"] > 0
+    assert (taken["entries"] < 12_000) == (how == "snapshot")
+
+
+@pytest.mark.parametrize("client", ["core_appender.py", "core_consumers.py"])
+def test_a_client_measures_a_server(client: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    servers = importlib.import_module("core_servers")
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
+    with servers.FloServer(environment) as server:
+        done = subprocess.run(
+            [sys.executable, str(BENCHMARKS / client), str(server.port), "1000"],
+            check=True, capture_output=True, env=environment,
+        )  # fmt: skip
+    assert float(done.stdout) > 0
