@@ -185,7 +185,7 @@ STORAGE_LIMITS = {
 NO_LIMITS = {  # what numbers are made of, and how memory is kept
     "kv.COUNTER", "kv.EXPIRES", "kv.UNDERSCORE", "kv.INSTANT_MAX", "kv.COUNTER_MAX", "kv.COUNTER_MIN", "txn.COUNTER",
     "txn.EXPIRES", "txn.TOMBSTONE", "txn.HEADER_BYTES", "txn.ID_BITS", "queue.INSTANT_MAX", "queue.DROPS",
-    "queue.GARBAGE", "queue.ENTRY_BYTES", "stream.PART_MAX", "node.DUMP_VERSION",
+    "queue.GARBAGE", "queue.ENTRY_BYTES", "stream.PART_MAX", "node.DUMP_VERSION", "txn.COPIES", "txn.OPERATION_BYTES",
 }  # fmt: skip
 
 
