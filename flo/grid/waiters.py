@@ -18,6 +18,7 @@ from flo.api.errors import FloError, Unavailable
 from flo.primitives.group_events import GroupAcked, GroupDeleted, GroupFreed, GroupLeft
 from flo.primitives.kv_events import KvCommitted, KvDeleted, KvIncremented, KvPut
 from flo.primitives.machine import Event, Refused
+from flo.primitives.namespace_events import NamespaceDeleted
 from flo.primitives.queue_events import (
     QueueBatchEnqueued,
     QueueDue,
@@ -136,6 +137,17 @@ class Waiters:
                 topic = ("kv", event.ns, write.key)
                 if not write.touched and topic in lines:
                     self._stirred[topic] = None
+        elif kind == NamespaceDeleted.KIND:
+            assert isinstance(event, NamespaceDeleted)
+            for topic in lines:
+                if topic[1] == event.ns:
+                    self._stirred[topic] = None
+
+    def saw_put(self, ns: str, key: bytes) -> None:
+        """As `saw`, of a version of a key."""
+        topic: Topic = ("kv", ns, key)
+        if topic in self._lines:
+            self._stirred[topic] = None
 
     def stir(self, topics: Iterable[Topic]) -> None:
         """These lines are served at the end of the command, whatever happened."""
