@@ -6,11 +6,13 @@ Nothing of it is logged but what follows from it: a member of an exclusive or ke
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flo.grid.waiters import Parked
+from flo.primitives.group_events import GroupDelivered, GroupJoined, GroupLeft, GroupPicked
+from flo.primitives.machine import Event
 
 if TYPE_CHECKING:
     from flo.grid.store_group import GroupOperations
@@ -70,6 +72,16 @@ class Members:
         member = self._seen.get((ns, stream, group, consumer))
         if member is not None:
             member.at = now
+
+    def noticed(self, now: int, events: Sequence[Event]) -> None:
+        """What a run has done in groups: its consumers are bound to no connection."""
+        for event in events:
+            if isinstance(event, GroupJoined):
+                self.seen(now, event.ns, event.stream, event.group, event.consumer, None)
+            elif isinstance(event, GroupLeft):
+                self.left(event.ns, event.stream, event.group, event.consumer)
+            elif isinstance(event, GroupDelivered | GroupPicked):
+                self.heard(now, event.ns, event.stream, event.group, event.consumer)
 
     def parked(self, ns: str, stream: str, group: str, consumer: str, parked: Parked) -> None:
         """While the consumer's read waits it is not silent."""

@@ -132,10 +132,10 @@ class Node:
             Transactions(partitions, entropy), Records(self.hot, backend.read_events), self._after,
         )  # fmt: skip
         self.strands = Strands(
-            self.partition, self.payloads, self.store.records, self.store.memory_refuses, backend.get_blob,
-            self.jobs.claim_for, entropy, self._after, speculation_bytes=speculation_bytes,
+            self.partition, self.payloads, self.store.records, self.store.members, self.store.memory_refuses,
+            backend.get_blob, self.jobs.claim_for, entropy, self._after, speculation_bytes=speculation_bytes,
         )  # fmt: skip
-        self._run_waits = RunWaits(self.partition, self.payloads, self.store.records, entropy)
+        self._run_waits = RunWaits(self.partition, self.payloads, self.store.records, self.store.members, entropy)
         self._archivist = Archivist(self.partition, self.payloads, self._await_durable)
         self._ticker = Ticker(
             self.partition, self._archivist, tick=self.tick, rebuild=self._rebuild, on_fault=self._timers_stopped,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flo.api.outcome import error
+from flo.grid.members import Members
 from flo.grid.partition import Partition
 from flo.grid.payloads import Payloads
 from flo.grid.records import Records
@@ -25,12 +26,18 @@ from flo.primitives.run_storage import named
 
 class RunWaits:
     def __init__(
-        self, partition: Partition, payloads: Payloads, records: Records, entropy: Callable[[int], bytes]
+        self,
+        partition: Partition,
+        payloads: Payloads,
+        records: Records,
+        members: Members,
+        entropy: Callable[[int], bytes],
     ) -> None:
         self._partition = partition
         self._payloads = payloads
         self._records = records
         self._entropy = entropy
+        self._members = members
         self._parked: dict[tuple[str, str, int], Parked] = {}
 
     def __bool__(self) -> bool:
@@ -65,9 +72,13 @@ class RunWaits:
         storage = self._partition.machines.actions.storage
         topic = storage.topic(opened.kind, opened.params)
         there = storage.is_there(opened.kind, opened.params)
-        self._parked[run_id, prefix, n] = self._partition.waiters.park(
+        self._parked[run_id, prefix, n] = parked = self._partition.waiters.park(
             [topic], lambda: self._attempt(run_id, prefix, n, topic, there), _nobody, limited=False
         )
+        if opened.kind == "stream.group_read":
+            member = storage.member(opened.params)
+            self._members.seen(self._partition.command_time, *member, None)
+            self._members.parked(*member, parked)
 
     def _attempt(self, run_id: str, prefix: str, n: int, topic: Topic, there: bool) -> tuple[None] | None:
         """Tries the action again; what it does and its answer are one command. `there`: the stream or the group that
@@ -95,6 +106,7 @@ class RunWaits:
                 if storage.is_empty(opened.kind, value):
                     if events:  # a consumer has joined, or a part of the records was not for it: there may be more
                         partition.commit(list(events), now)
+                        self._members.noticed(now, events)
                         partition.waiters.stir([topic])
                     return None
                 stored = self._payloads.store(storage.answer(opened.kind, value))
@@ -105,6 +117,7 @@ class RunWaits:
         self._parked.pop((run_id, prefix, n), None)  # whoever served it takes it from the line
         try:
             partition.commit([*events, Answered(run_id, prefix, n, stored)], now)
+            self._members.noticed(now, events)
         finally:
             self._payloads.unpin(stored)
         return (None,)

@@ -18,6 +18,7 @@ from flo.api import limits
 from flo.api.errors import FloError, Unavailable
 from flo.api.outcome import Outcome, error
 from flo.api.worker import Lease, OpenAction, Revoked, RunInfo, TaskHistory, Worker
+from flo.grid.members import Members
 from flo.grid.partition import Partition
 from flo.grid.payloads import Payloads, size_of, too_large
 from flo.grid.records import Records
@@ -42,6 +43,7 @@ class Strands:
         partition: Partition,
         payloads: Payloads,
         records: Records,
+        members: Members,
         memory_refuses: Callable[[int, int], str],
         load_bundle: Callable[[bytes], bytes],
         claim_for: Callable[[str], str],
@@ -53,6 +55,7 @@ class Strands:
         self._partition = partition
         self._payloads = payloads
         self._records = records
+        self._members = members
         self._memory_refuses = memory_refuses  # why a write of so many bytes must not be, or ""
         self._load_bundle = load_bundle
         self._claim_for = claim_for
@@ -244,6 +247,8 @@ class Strands:
                     if outcome is not None and len(outcome) > LARGE_CHARS:
                         events, outcome = _referred(events, outcome, large)
                 partition.commit(events, now)
+                if kind.startswith("stream.group_"):
+                    self._members.noticed(now, events)
                 if handle:
                     if outcome is not None:
                         record = Record(n, kind, recorded_params(params), outcome, index, now, where)

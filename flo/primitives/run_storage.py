@@ -306,6 +306,11 @@ class StorageActions:
             return "queue", NS, _dequeue(params).queue
         return "stream", NS, _stream(params).stream
 
+    def member(self, params: str) -> tuple[str, str, str, str]:
+        """Namespace, stream, group and consumer of an action in a consumer group."""
+        p = _consumer(params)
+        return NS, p.stream, p.group, p.consumer
+
     def is_there(self, kind: str, params: str) -> bool:
         """Whether the stream or the group that the action reads from exists."""
         if kind == "stream.read":

@@ -10,7 +10,7 @@ from flo.grid.members import GARBAGE
 from flo.grid.store import Store
 from flo.primitives.stream_pages import GroupSettings
 from tests.grid.manual import Bench
-from tests.grid.storage import batch
+from tests.grid.storage import ActingRun, batch
 
 NS = "team"
 EXCLUSIVE = GroupSettings(mode="exclusive")
@@ -60,3 +60,47 @@ def test_who_leaves_and_comes_again_leaves_nothing_behind():
     assert consumers(bench) == ["w"]
     bench.advance(1)
     assert consumers(bench) == [] and members.next_due() is None
+
+
+def members_of(bench: Bench) -> list[tuple[str, str]]:
+    info = batch(bench, lambda s: s.group_info("default", "s", "g"))
+    assert info is not None
+    return [(member.consumer, member.state) for member in info.members]
+
+
+def test_a_run_that_falls_silent_leaves_its_group_to_the_next():
+    bench = Bench()
+    run = ActingRun(bench)
+    batch(bench, lambda s: s.group_create("default", "s", "g", EXCLUSIVE))
+    run.do("stream.group_join", stream="s", group="g", consumer="run")
+    batch(bench, lambda s: s.group_join("default", "s", "g", "client", owner=1))
+    assert members_of(bench) == [("run", "active"), ("client", "standby")]
+    bench.advance(29_000)
+    batch(bench, lambda s: s.group_read("default", "s", "g", "client", owner=1))
+    bench.advance(1_000)
+    assert members_of(bench) == [("client", "active")]
+
+
+def test_a_run_whose_read_waits_is_not_silent_also_after_a_restart():
+    bench = Bench()
+    run = ActingRun(bench)
+    batch(bench, lambda s: s.group_create("default", "s", "g", EXCLUSIVE))
+    run.waits("stream.group_read", stream="s", group="g", consumer="run", timeout=None)
+    bench.advance(120_000)
+    assert members_of(bench) == [("run", "active")]
+
+    bench.node.pump()
+    again = Bench(bench.store, bench.clock)
+    again.advance(120_000)
+    assert members_of(again) == [("run", "active")]
+
+
+def test_a_run_that_is_over_does_not_keep_its_place():
+    bench = Bench()
+    run = ActingRun(bench)
+    batch(bench, lambda s: s.group_create("default", "s", "g", EXCLUSIVE))
+    run.waits("stream.group_read", stream="s", group="g", consumer="run", timeout=None)
+    bench.node.cancel("r")
+    bench.advance(200_000)
+    bench.advance(60_000)
+    assert members_of(bench) == []
