@@ -60,8 +60,6 @@ class CompileHotModules(build_ext):
     """Compiles all of them or none: an extension beside a file is what is imported, so half of them would not fit."""
 
     def run(self) -> None:
-        for extension in self.extensions:
-            extension.extra_compile_args = [a for a in extension.extra_compile_args if a != "-Werror"]
         try:
             super().run()
         except Exception as fault:
@@ -74,6 +72,10 @@ class CompileHotModules(build_ext):
             note(text if len(text) < 100 else f"{text[:60]} … {text[-40:]}")
 
     def build_extensions(self) -> None:
+        if self.compiler.compiler_type == "unix":
+            for extension in self.extensions:
+                options = [option for option in extension.extra_compile_args if option != "-Werror"]
+                extension.extra_compile_args = [*options, "-fvisibility=hidden"]  # they call one another directly
         compile_one = self.compiler.compile
 
         def compile_all(sources: list[str], *args: Any, **options: Any) -> list[str]:

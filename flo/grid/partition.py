@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from flo.api.errors import Unavailable
 from flo.api.limits import COMMAND_EVENTS
@@ -24,8 +24,8 @@ from flo.log.commit import GroupCommit
 from flo.log.contract import Frame, LoggedEvent
 from flo.log.errors import LogDamaged, LogError
 from flo.log.hot import HotBuffer
-from flo.primitives.kv_events import KvIncremented
-from flo.primitives.machine import Event
+from flo.primitives.kv_events import KvIncremented, KvPut
+from flo.primitives.machine import Event, Refused
 from flo.primitives.machines import Machines, UnknownEvent, encode
 from flo.primitives.run_events import Did
 from flo.primitives.run_state import Note
@@ -35,11 +35,12 @@ T = TypeVar("T")
 
 TIMERS_PER_COMMAND = 256  # timers that one command may have to run first; the rest are due again at once
 TIMER_BYTES = 64 * 1024  # of what they bring: one timer of a machine may concern thousands of keys or messages
-NEVER = 1 << 62
-QUIET = frozenset({Did.KIND, KvIncremented.KIND})  # events that set no timer and make nothing ready
-LOADED = frozenset({StreamAppended.KIND, StreamCopied.KIND})  # events whose payloads are read again, from the log
-HAND_OVER_EVENTS = 1024  # emitted, then handed to the log in one piece; a command's events stay together
-HAND_OVER_BYTES = 256 * 1024
+NEVER: Final = 1 << 62
+QUIET: Final = frozenset({Did.KIND, KvIncremented.KIND})  # events that set no timer and make nothing ready
+LOADED: Final = frozenset({StreamAppended.KIND, StreamCopied.KIND})  # events whose payloads are read again
+PUT: Final = KvPut.KIND
+HAND_OVER_EVENTS: Final = 1024  # emitted, then handed to the log in one piece; a command's events stay together
+HAND_OVER_BYTES: Final = 256 * 1024
 
 
 class GridTimer(Protocol):
@@ -118,19 +119,15 @@ class Partition:
     def emit(self, events: Sequence[Event], now: int) -> None:
         """Applies the events of one storage command. They go to the log together, at `settle` at the latest; raises
         as `commit` does."""
-        if self.broken is not None:
-            raise unknown_outcome(LogError(self.broken))
-        emitted = self._emitted
-        if now != self._emitted_at or len(emitted) >= HAND_OVER_EVENTS or self._emitted_bytes >= HAND_OVER_BYTES:
-            self._hand_over()
-            emitted = self._emitted
-            self._emitted_at = now
+        emitted = self._room(now)
         by_kind = self.machines.by_kind
         waiters = self.waiters
         index = self._index
         payloads = [encode(event) for event in events]  # first: what cannot be logged changes nothing
         try:
-            for event, payload in zip(events, payloads, strict=True):
+            for at in range(len(payloads)):
+                event = events[at]
+                payload = payloads[at]
                 kind = event.KIND
                 by_kind[kind](event, index, now)
                 emitted.append((kind, event.VERSION, payload))
@@ -146,6 +143,43 @@ class Partition:
         except BaseException as interrupt:
             self.broke(f"event {index} was not applied to its end", interrupt)
             raise
+
+    def put(self, ns: str, key: bytes, value: bytes) -> int:
+        """Decides and emits the commonest command, the put of a key without conditions; its index, 0 when the
+        namespace is new and nothing has happened. Raises Refused, and what `emit` raises."""
+        now = self._now
+        emitted = self._room(now)
+        index = self._index
+        try:
+            payload = self.machines.kv.put(now, index, ns, key, value)
+            if not payload:
+                return 0
+            emitted.append((PUT, 1, payload))
+            self._emitted_bytes += len(payload)
+            if self.waiters.count:
+                self.waiters.saw_put(ns, key)
+            self._index = index + 1
+        except Refused:
+            raise
+        except Exception as fault:
+            raise self.broke(f"event {index} could not be applied", fault) from fault
+        except BaseException as interrupt:
+            self.broke(f"event {index} was not applied to its end", interrupt)
+            raise
+        return index
+
+    def _room(self, now: int) -> list[LoggedEvent]:
+        """The list that takes the events of a command at this time."""
+        if self.broken is not None:
+            raise unknown_outcome(LogError(self.broken))
+        if (
+            now != self._emitted_at
+            or len(self._emitted) >= HAND_OVER_EVENTS
+            or self._emitted_bytes >= HAND_OVER_BYTES
+        ):  # fmt: skip
+            self._hand_over()
+            self._emitted_at = now
+        return self._emitted
 
     def _hand_over(self) -> None:
         """Gives the log what was emitted."""

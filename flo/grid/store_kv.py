@@ -14,7 +14,7 @@ from flo.primitives.machine import Refused
 
 class KeyOperations(Batches):
     def put(
-        self, ns: str, key: bytes, value: bytes, *, ttl_ms: int = 0, nx: bool = False, xx: bool = False,
+        self, ns: str, key: bytes, value: bytes, ttl_ms: int = 0, nx: bool = False, xx: bool = False,
         cas: int | None = None, keep_ttl: bool = False, txn: int = 0, routing_key: bytes = b"",
     ) -> int:  # fmt: skip
         """The version; 0 in a transaction."""
@@ -23,9 +23,11 @@ class KeyOperations(Batches):
         if txn:
             self._buffer(ns, txn, TxnPut(key, value, ttl_ms, nx, xx, cas, keep_ttl))
             return 0
-        partition = self._partition
-        if ns not in self._namespaces.created:
-            self._namespaces.decide_create(ns)
+        if not ttl_ms and not nx and not xx and cas is None and not keep_ttl and not routing_key:
+            version = self._partition.put(ns, key, value)
+            if version:
+                return version
+        self._check_namespace(ns)
         index = self._index_in(ns)
         event = self._kv.decide_put(
             self.now, index, ns, key, value, ttl_ms=ttl_ms, nx=nx, xx=xx, cas=cas, keep_ttl=keep_ttl
@@ -35,13 +37,11 @@ class KeyOperations(Batches):
                 ns, [key], self._transactions.slot_of(routing_key), self._transactions.slot_of
             )
             self._emit(ns, [event] if placed is None else [event, placed])
-        elif ns in self._namespaces.created:
-            partition.emit((event,), self.now)
         else:
             self._emit(ns, (event,))
         return index
 
-    def get(self, ns: str, key: bytes, *, txn: int = 0) -> Entry | None:
+    def get(self, ns: str, key: bytes, txn: int = 0) -> Entry | None:
         if txn:
             found = self._transactions.find(self.now, ns, txn)
             self._transactions.check_place(self.now, self._kv, found, key)

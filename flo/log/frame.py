@@ -54,6 +54,8 @@ _U32: Final = struct.Struct("<I")
 HEADER_BYTES: Final = HEADER.size
 EVENT_HEADER_BYTES: Final = _EVENT.size
 _FRAME_LENGTH_MAX: Final = HEADER_BYTES + ORIGIN_BYTES + FRAME_BYTES + 8
+_LENGTHS_KNOWN: Final = 512
+_LENGTHS: Final = [size.to_bytes(4, "little") for size in range(_LENGTHS_KNOWN)]
 _MAGIC_CRC: Final = crc32c(MAGIC)
 _PADDING: Final = tuple(bytes([8 - used]) * (8 - used) for used in range(8))  # by length modulo 8
 
@@ -92,12 +94,17 @@ def encoded_size(events: Sequence[LoggedEvent]) -> int:
 
 
 def encode_events(events: Sequence[LoggedEvent]) -> bytes:
-    pack = _EVENT.pack
     pieces: list[bytes] = []
-    put = pieces.append
-    for kind, version, payload in events:
-        put(pack(kind, version, 0, len(payload)))
-        put(payload)
+    kind, version, start = -1, -1, b""
+    for each in events:
+        payload = each[2]
+        if each[0] != kind or each[1] != version:
+            kind, version = each[0], each[1]
+            start = _EVENT.pack(kind, version, 0, 0)[:4]
+        size = len(payload)
+        pieces.append(start)
+        pieces.append(_LENGTHS[size] if size < _LENGTHS_KNOWN else size.to_bytes(4, "little"))
+        pieces.append(payload)
     return b"".join(pieces)
 
 

@@ -25,6 +25,7 @@ from flo.primitives.kv_entry import (
     TOMBSTONE,
     Packed,
     as_entry,
+    as_row,
     as_version,
     expiry,
     is_alive,
@@ -33,6 +34,8 @@ from flo.primitives.kv_entry import (
     reap_at,
     shown,
     shown_size,
+    stamp,
+    stamped,
     version_of,
     with_expiry,
 )
@@ -47,6 +50,7 @@ from flo.primitives.kv_events import (
     KvTouched,
 )
 from flo.primitives.kv_pages import Entry, Found, JsonNode, Many, Page, Row, Version
+from flo.primitives.kv_put import put_head, put_payload
 from flo.primitives.kv_rules import (
     DEFAULT_NAMESPACE,
     HISTORY_LIMIT_DEFAULT,
@@ -56,6 +60,7 @@ from flo.primitives.kv_rules import (
     SCAN_LIMIT,
     SCAN_LIMIT_DEFAULT,
     UNDERSCORE,
+    VALUE_BYTES,
     check_key,
     check_match,
     check_namespace,
@@ -89,9 +94,10 @@ class Table:
     """One namespace. `older` holds, oldest first, the earlier versions of keys that have any, `placed` the slots of
     keys that do not lie where their own hash says."""
 
-    __slots__ = ("entries", "keys", "older", "placed", "tombstones")
+    __slots__ = ("entries", "head", "keys", "older", "placed", "tombstones")
 
-    def __init__(self) -> None:
+    def __init__(self, ns: str) -> None:
+        self.head = put_head(ns)
         self.entries: dict[bytes, Packed] = {}
         self.older: dict[bytes, list[Packed]] = {}
         self.placed: dict[bytes, int] = {}
@@ -107,10 +113,15 @@ class KV:
     }
 
     def __init__(self, *, expose_internal_keys: bool = False) -> None:
-        self._tables: dict[str, Table] = {DEFAULT_NAMESPACE: Table()}
+        self._tables: dict[str, Table] = {DEFAULT_NAMESPACE: Table(DEFAULT_NAMESPACE)}
         self._deadlines = Deadlines()
         self._deadlines_max = LOOKS
         self._expose = expose_internal_keys
+        self._recent_ns = DEFAULT_NAMESPACE
+        self._recent: Table | None = None  # the table of that name, which is asked for again and again
+        self._stamped_at = 0
+        self._stamped_versions = 0
+        self._stamp = stamp(0, 0)  # of what is put at that time with those versions
         self.bytes = 0  # memory held, about
 
     # -- decisions
@@ -132,8 +143,6 @@ class KV:
         """The put version is `index`. `cas` 0 means: the key must be absent."""
         current = self._for_write(now, ns, key)
         check_value(value)
-        if not ttl_ms and not nx and not xx and cas is None and not keep_ttl:
-            return KvPut(ns, key, value, 0)
         return KvPut(ns, key, value, put_expiry(current, now, ttl_ms, nx, xx, cas, keep_ttl))
 
     def decide_incr(self, now: int, index: int, ns: str, key: bytes, delta: int = 1) -> KvIncremented:
@@ -234,10 +243,14 @@ class KV:
     # -- reads
 
     def get(self, now: int, ns: str, key: bytes) -> Entry | None:
-        packed = self._for_read(ns, key)
-        if packed is None or not is_alive(packed, now):
+        table = self._table(ns)
+        packed = table.entries.get(key) if table is not None else None
+        if packed is None:
+            self._check_absent(ns, key)
             return None
-        return as_entry(packed)
+        if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
+            raise reserved_key()
+        return as_entry(packed) if packed[0] < TOMBSTONE or is_alive(packed, now) else None
 
     def exists(self, now: int, ns: str, key: bytes) -> bool:
         packed = self._for_read(ns, key)
@@ -290,19 +303,19 @@ class KV:
             return Page(rows, False, "")
         room = PAGE_BYTES
         entries = table.entries
-        for key in table.keys.walk(max(prefix, last), beyond=last >= prefix and last != b""):
-            if not key.startswith(prefix):
-                break
-            packed = entries[key]
-            if packed[0] >= TOMBSTONE and not is_alive(packed, now):
-                continue
-            if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
-                continue
-            size = shown_size(packed)
-            room -= len(key) + (0 if keys_only else size)
-            if len(rows) == limit or (room < 0 and rows):
-                return Page(rows, True, _cursor(rows[-1].key))
-            rows.append(Row(key, b"" if keys_only else shown(packed), version_of(packed), size))
+        for keys in table.keys.lists(max(prefix, last), beyond=last >= prefix and last != b""):
+            for key in keys:
+                if not key.startswith(prefix):
+                    return Page(rows, False, "")
+                packed = entries[key]
+                if packed[0] >= TOMBSTONE and not is_alive(packed, now):
+                    continue
+                if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
+                    continue
+                room -= len(key) + (0 if keys_only else shown_size(packed))
+                if len(rows) == limit or (room < 0 and rows):
+                    return Page(rows, True, _cursor(rows[-1].key))
+                rows.append(as_row(key, packed, keys_only))
         return Page(rows, False, "")
 
     def history(self, now: int, ns: str, key: bytes, limit: int = HISTORY_LIMIT_DEFAULT) -> list[Version]:
@@ -362,10 +375,34 @@ class KV:
 
     def drop_namespace(self, ns: str) -> None:
         table = self._tables.pop(ns, None)
+        self._recent = None
         if table is not None:
             self.bytes -= table_bytes(table)
 
     # -- events
+
+    def put(self, now: int, index: int, ns: str, key: bytes, value: bytes) -> bytes:
+        """`decide_put` without conditions and `apply` of its event in one, for it is the commonest command of all;
+        returns the event as the log holds it, or nothing when the namespace is new. Raises Refused. When it does, or
+        returns nothing, nothing has changed."""
+        table = self._table(ns)
+        if table is None:
+            return b""
+        old = table.entries.get(key)
+        if old is None:
+            check_key(ns, key)
+        if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
+            raise reserved_key()
+        if len(value) > VALUE_BYTES:
+            check_value(value)
+        versions = index >> 8
+        if now != self._stamped_at or versions != self._stamped_versions:
+            self._stamp = stamp(now, index)
+            self._stamped_at = now
+            self._stamped_versions = versions
+        payload = put_payload(table.head, key, value)
+        self._keep(ns, table, key, old, stamped(index, self._stamp, value), now)
+        return payload
 
     def apply(self, event: Event, index: int, now: int) -> None:
         kind = type(event)
@@ -462,35 +499,51 @@ class KV:
             raise ValueError(f"kv snapshot of version {data[0] if data else None}; this release reads {DUMP_VERSION}")
         tables: dict[str, Table] = {}
         for ns, keys, entries, older, placed in sections:
-            table = tables[ns] = Table()
+            table = tables[ns] = Table(ns)
             table.entries = dict(zip(keys, entries, strict=True))
             table.older = older
             table.placed = placed
             table.keys = SortedKeys(keys)
         self._tables = tables
+        self._recent = None
         self.bytes = sum(table_bytes(table) for table in tables.values())
         self._index_deadlines(0)
 
     # -- within
 
-    def _for_read(self, ns: str, key: bytes) -> Packed | None:
+    def _table(self, ns: str) -> Table | None:
+        if ns is self._recent_ns and self._recent is not None:
+            return self._recent
         table = self._tables.get(ns)
+        if table is not None:
+            self._recent_ns = ns
+            self._recent = table
+        return table
+
+    def _check_absent(self, ns: str, key: bytes) -> None:
+        """A key that is not there may have a name that no key can have."""
+        if self._table(ns) is None:
+            check_namespace(ns)
+        check_key(ns, key)
+        if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
+            raise reserved_key()
+
+    def _for_read(self, ns: str, key: bytes) -> Packed | None:
+        table = self._table(ns)
         packed = table.entries.get(key) if table is not None else None
         if packed is None:
-            check_namespace(ns)
-            check_key(ns, key)
-        if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
+            self._check_absent(ns, key)
+        elif key[0] == UNDERSCORE and not self._expose and is_reserved(key):
             raise reserved_key()
         return packed
 
     def _for_write(self, now: int, ns: str, key: bytes) -> Packed | None:
         """The key's live version, if any; refuses a name that no write may have."""
-        table = self._tables.get(ns)
+        table = self._table(ns)
         packed = table.entries.get(key) if table is not None else None
         if packed is None:
-            check_namespace(ns)
-            check_key(ns, key)
-        if key[0] == UNDERSCORE and not self._expose and is_reserved(key):
+            self._check_absent(ns, key)
+        elif key[0] == UNDERSCORE and not self._expose and is_reserved(key):
             raise reserved_key()
         if packed is not None and packed[0] >= TOMBSTONE and not is_alive(packed, now):
             return None
@@ -499,10 +552,11 @@ class KV:
     def _write(self, ns: str, key: bytes, packed: Packed, now: int) -> None:
         table = self._tables.get(ns)
         if table is None:
-            table = self._tables[ns] = Table()
-        entries = table.entries
-        old = entries.get(key)
-        entries[key] = packed
+            table = self._tables[ns] = Table(ns)
+        self._keep(ns, table, key, table.entries.get(key), packed, now)
+
+    def _keep(self, ns: str, table: Table, key: bytes, old: Packed | None, packed: Packed, now: int) -> None:
+        table.entries[key] = packed
         if old is None:
             table.keys.add(key)
             self.bytes += len(key) + len(packed) + ENTRY_BYTES

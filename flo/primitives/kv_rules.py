@@ -44,7 +44,7 @@ def check_namespace(ns: str) -> None:
 def check_key(ns: str, key: bytes) -> None:
     if not key:
         raise Refused("bad_argument", "key is required")
-    if b"\0" in key:
+    if 0 in key:
         raise Refused("bad_argument", "key must not contain NUL")
     if len(ns) + 1 + len(key) > ADDRESS_BYTES:
         raise Refused(

@@ -23,9 +23,9 @@ class SortedKeys:
 
     def add(self, key: bytes) -> None:
         lasts = self._lasts
-        place = bisect_left(lasts, key)
-        if place == len(lasts):
+        if not lasts or key > lasts[-1]:
             # Ascending keys fill their chunks instead of leaving halves behind.
+            place = len(lasts)
             if place == 0 or len(self._chunks[place - 1]) >= self._chunk:
                 self._chunks.append([key])
                 lasts.append(key)
@@ -33,6 +33,7 @@ class SortedKeys:
                 self._chunks[place - 1].append(key)
                 lasts[place - 1] = key
             return
+        place = bisect_left(lasts, key)
         chunk = self._chunks[place]
         insort(chunk, key)
         if len(chunk) > 2 * self._chunk:
@@ -62,13 +63,18 @@ class SortedKeys:
 
     def walk(self, start: bytes, *, beyond: bool = False) -> Iterator[bytes]:
         """The keys from `start` on, without `start` itself if `beyond`; the set must not change meanwhile."""
+        for keys in self.lists(start, beyond=beyond):
+            yield from keys
+
+    def lists(self, start: bytes, *, beyond: bool = False) -> Iterator[list[bytes]]:
+        """As `walk`, some hundred keys at a time; the lists must not be changed."""
         place = bisect_left(self._lasts, start)
         if place == len(self._lasts):
             return
         first = self._chunks[place]
-        yield from first[bisect_right(first, start) if beyond else bisect_left(first, start) :]
-        for chunk in self._chunks[place + 1 :]:
-            yield from chunk
+        yield first[bisect_right(first, start) if beyond else bisect_left(first, start) :]
+        for following in range(place + 1, len(self._chunks)):
+            yield self._chunks[following]
 
     def all(self) -> list[bytes]:
         return [key for chunk in self._chunks for key in chunk]

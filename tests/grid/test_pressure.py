@@ -42,19 +42,17 @@ def test_history_goes_before_writes_are_refused_and_no_more_of_it_than_is_needed
     assert bench.replayed() == bench.machines.dump()
 
 
-def test_one_batch_drops_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch):
+def test_one_batch_drops_a_bounded_number_of_keys():
     bench = Bench(memory_budget=BUDGET)
-    monkeypatch.setattr("flo.grid.store_batch.FORGET_EVENTS", 2)
-    assert FORGET_EVENTS > 2
     bench.node.store._pressure.budget = 1 << 40
-    for number in range(6):
+    for number in range(FORGET_EVENTS + 2):
         for _ in range(2):
             batch(bench, lambda s, ns=f"n{number}": s.put(ns, b"k", VALUE))
     bench.node.store._pressure.budget = 1_000
     bench.clock.advance(1_000)
     batch(bench, lambda s: None)
 
-    assert forgotten(bench) == 2
+    assert forgotten(bench) == FORGET_EVENTS
 
 
 def test_over_the_budget_what_grows_is_refused_and_everything_else_goes_on():
