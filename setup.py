@@ -60,16 +60,22 @@ class CompileHotModules(build_ext):
     """Compiles all of them or none: an extension beside a file is what is imported, so half of them would not fit."""
 
     def run(self) -> None:
+        self.remove(but={Path(output) for output in self.get_outputs()})
         try:
             super().run()
         except Exception as fault:
             if must_compile():
                 raise
-            for output in self.get_outputs():
-                Path(output).unlink(missing_ok=True)
+            self.remove(but=set())
             self.extensions = []
             text = str(fault)
             note(text if len(text) < 100 else f"{text[:60]} … {text[-40:]}")
+
+    def remove(self, but: set[Path]) -> None:
+        """Extensions that an earlier build with another list has left would be in the wheel as well."""
+        for path in Path(self.build_lib).rglob("*" + self.get_ext_filename("")):
+            if path not in but:
+                path.unlink()
 
     def build_extensions(self) -> None:
         if self.compiler.compiler_type == "unix":

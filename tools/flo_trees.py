@@ -33,9 +33,10 @@ def compiled_tree(folder: Path) -> Path:
 
 
 def wheel_tree(folder: Path, **environment: str) -> Path:
-    """Builds a wheel in `folder` with this interpreter and unpacks it. Raises NotBuilt."""
+    """Builds a wheel in `folder` with this interpreter and unpacks it; what lies in `source` there from a build before
+    stays. Raises NotBuilt."""
     source = folder / "source"
-    source.mkdir()
+    source.mkdir(exist_ok=True)
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from tests.support.flo_command import ROOT
 
 HERE = Path(__file__).parent
 COMPILED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flo"]["compiled"]
+EXTENSION = sysconfig.get_config_var("EXT_SUFFIX")
+LIBRARY = f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
 SEEDS = ["1", "2", "3", "4", "5"]
 
 
@@ -78,7 +81,9 @@ def test_without_a_compiler_that_works_everything_is_there_and_interpreted(tmp_p
         program.write_text("#!/bin/sh\nexit 1\n")
         program.chmod(0o755)
     folder = tmp_path / "wheel"
-    folder.mkdir()
+    left_over = folder / "source" / "build" / LIBRARY / "flo" / "grid" / f"gone{EXTENSION}"  # of another list
+    left_over.parent.mkdir(parents=True)
+    left_over.touch()
     tree = tool("flo_trees").wheel_tree(folder, CC=str(program), FLO_COMPILE="")
 
     assert list(tree.rglob("*.so")) == []
