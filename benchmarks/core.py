@@ -145,12 +145,12 @@ class Bench:
 def measure(bench: Bench, entries: int) -> list[Figure]:
     apple = "the reference system {} ns (Apple M)"
     bench.rows("log", 1_000_000, [("log append, per entry", "", "ns", apple.format(77), 115.5, "less")])
-    bench.rows("kv", 200_000, [
+    bench.rows("kv", 20_000, [
         ("KV put", "put", "ns", apple.format(225), 337.5, "less"),
         ("KV get", "get", "ns", apple.format(84), 126, "less"),
         ("KV scan, per entry", "scan", "ns", apple.format(165), 247.5, "less"),
     ])  # fmt: skip
-    bench.rows("store", 200_000, [
+    bench.rows("store", 20_000, [
         ("KV put through the store, logged to memory", "put", "ns", "–", 3_000, "less"),
         ("KV get through the store", "get", "ns", "–", 1_000, "less"),
     ])  # fmt: skip

@@ -156,6 +156,9 @@ class AsyncGrid:
         self._drain_planned = False
         self._attached = 0  # counts attachments: one that is gone may tell so after the next has begun
         self._transport: GridTransport | None = None
+        self._kv: KV | None = None  # these three are made when they are first asked for
+        self._queue: Queue | None = None
+        self._stream: Stream | None = None
         self._ours: dict[str, Prepared | None] = {}  # a guest's runs, started or resumed, not known to have ended
 
     async def __aenter__(self) -> Self:
@@ -228,23 +231,29 @@ class AsyncGrid:
     @property
     def kv(self) -> KV:
         """Keys and values, as those of FloClient."""
-        from flo.client.kv import KV
+        if self._kv is None:
+            from flo.client.kv import KV
 
-        return KV(self._operations())
+            self._kv = KV(self._operations())
+        return self._kv
 
     @property
     def queue(self) -> Queue:
         """Queues, as those of FloClient."""
-        from flo.client.queue import Queue
+        if self._queue is None:
+            from flo.client.queue import Queue
 
-        return Queue(self._operations())
+            self._queue = Queue(self._operations())
+        return self._queue
 
     @property
     def stream(self) -> Stream:
         """Streams and consumer groups, as those of FloClient."""
-        from flo.client.stream import Stream
+        if self._stream is None:
+            from flo.client.stream import Stream
 
-        return Stream(self._operations())
+            self._stream = Stream(self._operations())
+        return self._stream
 
     @property
     def namespaces(self) -> Namespaces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,7 +12,7 @@ CHUNK: Final = 1_024  # keys in a chunk when it is built; split at twice that
 class SortedKeys:
     """Adding a key that is there, or removing one that is not, is the caller's error."""
 
-    __slots__ = ("_chunk", "_chunks", "_lasts")
+    __slots__ = ("_at", "_chunk", "_chunks", "_lasts", "_place")
 
     def __init__(self, keys: list[bytes] | None = None, *, chunk: int = CHUNK) -> None:
         """`keys` must be sorted and distinct."""
@@ -20,6 +20,7 @@ class SortedKeys:
         self._chunk = chunk
         self._chunks: list[list[bytes]] = [given[i : i + chunk] for i in range(0, len(given), chunk)]
         self._lasts: list[bytes] = [chunk[-1] for chunk in self._chunks]
+        self._place = self._at = 0  # behind the key that was added last
 
     def add(self, key: bytes) -> None:
         lasts = self._lasts
@@ -33,9 +34,16 @@ class SortedKeys:
                 self._chunks[place - 1].append(key)
                 lasts[place - 1] = key
             return
-        place = bisect_left(lasts, key)
-        chunk = self._chunks[place]
-        insort(chunk, key)
+        place = self._place
+        at = self._at
+        chunk = self._chunks[place] if place < len(lasts) else []
+        # Keys with a number at their end come one behind the other, wherever that is.
+        if not 0 < at < len(chunk) or not chunk[at - 1] < key < chunk[at]:
+            self._place = place = bisect_left(lasts, key)
+            chunk = self._chunks[place]
+            at = bisect_left(chunk, key)
+        chunk.insert(at, key)
+        self._at = at + 1
         if len(chunk) > 2 * self._chunk:
             half = chunk[: self._chunk]
             del chunk[: self._chunk]
