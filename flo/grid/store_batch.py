@@ -15,7 +15,6 @@ from flo.grid.transactions import Transactions
 from flo.grid.waiters import Parked, Topic
 from flo.primitives.machine import Event
 
-WAIT_MAX_MS: Final = 300_000
 FORGET_EVENTS: Final = 4  # of a thousand keys each: what one batch drops to relieve memory
 
 
